@@ -1,0 +1,121 @@
+#include "touch_threads.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "../os/process.h"
+
+namespace uffd {
+
+namespace {
+
+uint64_t now_ns() {
+  timespec time;
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1000000000ULL + static_cast<uint64_t>(time.tv_nsec);
+}
+
+// A fault that went through userfaultfd is completed by a retry, which the kernel counts as a major
+// one (mm_account_fault: FAULT_FLAG_TRIED); one it could serve by itself is minor.
+long faults_of_thread() {
+  rusage usage;
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_minflt + usage.ru_majflt;
+}
+
+struct Touch {
+  uint8_t* byte;
+  bool write;
+};
+
+void touch(void* argument) {
+  Touch& touch = *static_cast<Touch*>(argument);
+  if (touch.write) {
+    __atomic_fetch_or(touch.byte, 0, __ATOMIC_RELAXED);
+  } else {
+    (void)*static_cast<volatile uint8_t*>(touch.byte);
+  }
+}
+
+}  // namespace
+
+TouchThreads::TouchThreads(std::shared_ptr<Mapping> mapping, TouchPlan plan, Done done)
+    : mapping_(std::move(mapping)), plan_(std::move(plan)), done_(std::move(done)) {
+  GuardedAccess::install_handlers();
+  report_.latency_ns.resize(plan_.order.size());
+  running_ = plan_.threads;
+  waiting_ = plan_.threads;
+  for (int i = 0; i < plan_.threads; i++) workers_.push_back(std::make_unique<Worker>());
+  for (auto& worker : workers_) {
+    worker->thread = std::thread(&TouchThreads::run, this, worker.get());
+  }
+}
+
+TouchThreads::~TouchThreads() {
+  for (auto& worker : workers_) {
+    if (worker->thread.joinable()) worker->thread.join();
+  }
+}
+
+void TouchThreads::cancel() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& worker : workers_) {
+    if (!worker->ended) worker->access.cancel(worker->thread.native_handle());
+  }
+}
+
+void TouchThreads::run(Worker* worker) {
+  if (!plan_.cpus.empty()) process::set_affinity(plan_.cpus);
+  // The clock starts when the last thread is there, so that starting threads is not measured.
+  if (waiting_.fetch_sub(1) == 1) started_ns_ = now_ns();
+  while (waiting_.load() > 0) ::sched_yield();
+  touch_all(worker);
+  bool last;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    worker->ended = true;
+    last = --running_ == 0;
+  }
+  if (!last) return;
+  report_.elapsed_ns = now_ns() - started_ns_;
+  report_.touched = touched_.load();
+  report_.faulted = faulted_.load();
+  done_();
+}
+
+void TouchThreads::touch_all(Worker* worker) {
+  long faults = plan_.count_faults ? faults_of_thread() : 0;
+  uint64_t faulted = 0;
+  while (!worker->access.cancelled()) {
+    uint64_t position = next_.fetch_add(1, std::memory_order_relaxed);
+    if (position >= plan_.order.size()) break;
+    // SAFETY: the order was checked against the mapping's length when the plan was made.
+    Touch page{mapping_->data() + plan_.order[position] * plan_.page_size, plan_.write};
+    uint64_t before = now_ns();
+    AccessOutcome outcome = worker->access.run(touch, &page);
+    uint64_t took = now_ns() - before;
+    if (outcome.kind != AccessOutcome::kDone) {
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (report_.failure.kind == AccessOutcome::kDone) report_.failure = outcome;
+      }
+      next_.store(plan_.order.size());
+      break;
+    }
+    bool count = true;
+    if (plan_.count_faults) {
+      long faults_now = faults_of_thread();
+      count = faults_now != faults;
+      faults = faults_now;
+    }
+    if (count) {
+      faulted++;
+      report_.latency_ns[position] = took > UINT32_MAX ? UINT32_MAX : static_cast<uint32_t>(took);
+    }
+    touched_.fetch_add(1, std::memory_order_relaxed);
+  }
+  faulted_.fetch_add(faulted);
+}
+
+}  // namespace uffd

@@ -1,0 +1,167 @@
+#include "mapping_object.h"
+
+#include "../os/access_thread.h"
+#include "addon.h"
+#include "args.h"
+
+namespace uffd {
+
+namespace {
+
+class PendingAccess : public Background {
+ public:
+  void cancel() override { thread->cancel(); }
+  // Destroyed on the loop's thread, after `thread` has been joined: the order of the members.
+  Napi::FunctionReference callback;
+  std::unique_ptr<AccessThread> thread;
+};
+
+void report(const Napi::FunctionReference& callback, const AccessOutcome& outcome, const AccessRequest& request) {
+  Napi::Env env = callback.Env();
+  napi_value bytes = env.Undefined();
+  if (outcome.kind == AccessOutcome::kDone && request.kind == AccessRequest::kRead) {
+    bytes = Napi::Buffer<uint8_t>::Copy(env, request.bytes.data(), request.bytes.size());
+  }
+  call_from_loop(callback, {Napi::Number::New(env, outcome.kind), Napi::Number::New(env, outcome.signal),
+                            Napi::Number::New(env, outcome.signal_code),
+                            Napi::Number::New(env, static_cast<double>(outcome.fault_address)), bytes});
+}
+
+}  // namespace
+
+Napi::Function MappingObject::define(Napi::Env env) {
+  return DefineClass(env, "Mapping",
+                     {
+                         InstanceMethod<&MappingObject::error>("error"),
+                         InstanceMethod<&MappingObject::address>("address"),
+                         InstanceMethod<&MappingObject::unmap>("unmap"),
+                         InstanceMethod<&MappingObject::protect>("protect"),
+                         InstanceMethod<&MappingObject::advise>("advise"),
+                         InstanceMethod<&MappingObject::mincore>("mincore"),
+                         InstanceMethod<&MappingObject::view>("view"),
+                         InstanceMethod<&MappingObject::access>("access"),
+                     });
+}
+
+// new Mapping(fd or -1, offset, length, protection, flags); error() says whether mmap(2) worked.
+MappingObject::MappingObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  Args args(info);
+  int fd = static_cast<int>(args.integer(0));
+  uint64_t offset = args.size(1);
+  uint64_t length = args.size(2);
+  int protection = static_cast<int>(args.integer(3));
+  int flags = static_cast<int>(args.integer(4));
+  if (!args.ok()) return;
+  auto mapping = Mapping::map(fd, offset, length, protection, flags);
+  error_ = mapping.error();
+  if (mapping.ok()) mapping_ = std::make_shared<Mapping>(mapping.take());
+}
+
+Napi::Value MappingObject::error(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), -error_); }
+
+Napi::Value MappingObject::address(const Napi::CallbackInfo& info) {
+  auto data = mapping_ ? reinterpret_cast<uint64_t>(mapping_->data()) : 0;
+  return Napi::Number::New(info.Env(), static_cast<double>(data));
+}
+
+Napi::Value MappingObject::unmap(const Napi::CallbackInfo& info) {
+  mapping_.reset();
+  return info.Env().Undefined();
+}
+
+Napi::Value MappingObject::protect(const Napi::CallbackInfo& info) {
+  Args args(info);
+  uint64_t offset = args.size(0);
+  uint64_t length = args.size(1);
+  int protection = static_cast<int>(args.integer(2));
+  if (!args.ok()) return info.Env().Undefined();
+  if (!mapping_ || !mapping_->contains(offset, length)) return args.reject("outside the mapping");
+  return Napi::Number::New(info.Env(), mapping_->protect(offset, length, protection));
+}
+
+Napi::Value MappingObject::advise(const Napi::CallbackInfo& info) {
+  Args args(info);
+  uint64_t offset = args.size(0);
+  uint64_t length = args.size(1);
+  int advice = static_cast<int>(args.integer(2));
+  if (!args.ok()) return info.Env().Undefined();
+  if (!mapping_ || !mapping_->contains(offset, length)) return args.reject("outside the mapping");
+  return Napi::Number::New(info.Env(), mapping_->advise(offset, length, advice));
+}
+
+// mincore(offset, length, pages: Uint8Array with a byte per page)
+Napi::Value MappingObject::mincore(const Napi::CallbackInfo& info) {
+  Args args(info);
+  uint64_t offset = args.size(0);
+  uint64_t length = args.size(1);
+  Bytes pages = args.bytes(2);
+  if (!args.ok()) return info.Env().Undefined();
+  if (!mapping_ || !mapping_->contains(offset, length)) return args.reject("outside the mapping");
+  uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (pages.length < (length + page - 1) / page) return args.reject("too small a result array");
+  return Napi::Number::New(info.Env(), mapping_->mincore(offset, length, pages.data));
+}
+
+// view(offset, length) -> ArrayBuffer over the pages themselves, or undefined where the engine
+// allows none. lib/ never asks for one over a registered range.
+Napi::Value MappingObject::view(const Napi::CallbackInfo& info) {
+  Args args(info);
+  uint64_t offset = args.size(0);
+  uint64_t length = args.size(1);
+  if (!args.ok()) return info.Env().Undefined();
+  if (!mapping_ || !mapping_->contains(offset, length)) return args.reject("outside the mapping");
+  auto* holder = new std::shared_ptr<Mapping>(mapping_);
+  napi_value buffer;
+  napi_status status = napi_create_external_arraybuffer(
+      info.Env(), mapping_->data() + offset, length,
+      [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Mapping>*>(hint); }, holder, &buffer);
+  if (status != napi_ok) {
+    delete holder;
+    return info.Env().Undefined();
+  }
+  return Napi::Value(info.Env(), buffer);
+}
+
+// access(kind, offset, length, pageSize, bytes or undefined, callback) -> a function that cancels.
+// The callback gets (outcome, signal, signalCode, address, bytes), once, from the loop.
+Napi::Value MappingObject::access(const Napi::CallbackInfo& info) {
+  Args args(info);
+  AccessRequest request;
+  request.kind = static_cast<AccessRequest::Kind>(args.size(0));
+  request.offset = args.size(1);
+  request.length = args.size(2);
+  request.page_size = args.size(3);
+  Bytes bytes = args.missing(4) ? Bytes{} : args.bytes(4);
+  Napi::Function callback = args.function(5);
+  if (!args.ok()) return info.Env().Undefined();
+  if (!mapping_ || !mapping_->contains(request.offset, request.length)) {
+    return args.reject("outside the mapping");
+  }
+  if (request.kind == AccessRequest::kRead) request.bytes.resize(request.length);
+  if (request.kind == AccessRequest::kWrite) {
+    if (bytes.length != request.length) return args.reject("length is not that of the bytes");
+    request.bytes.assign(bytes.data, bytes.data + bytes.length);
+  }
+
+  auto scope = Addon::of(info.Env()).loop();
+  auto pending = std::make_shared<PendingAccess>();
+  pending->callback = Napi::Persistent(callback);
+  std::weak_ptr<PendingAccess> weak = pending;
+  scope->add(pending);
+  // The outcome travels by value; the request stays where it is until the loop has joined the
+  // thread.
+  pending->thread = std::make_unique<AccessThread>(mapping_, std::move(request),
+                                                   [scope, weak](AccessOutcome outcome, AccessRequest& request) {
+                                                     scope->post([scope, weak, outcome, &request] {
+                                                       auto pending = weak.lock();
+                                                       if (!pending) return;
+                                                       scope->remove(pending);
+                                                       report(pending->callback, outcome, request);
+                                                     });
+                                                   });
+  return Napi::Function::New(info.Env(), [weak](const Napi::CallbackInfo&) {
+    if (auto pending = weak.lock()) pending->cancel();
+  });
+}
+
+}  // namespace uffd

@@ -1,0 +1,35 @@
+// Mapping: the JavaScript class over os/mapping and os/access_thread.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "../os/mapping.h"
+
+namespace uffd {
+
+class MappingObject : public Napi::ObjectWrap<MappingObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit MappingObject(const Napi::CallbackInfo& info);
+
+  const std::shared_ptr<Mapping>& mapping() const { return mapping_; }
+
+ private:
+  Napi::Value error(const Napi::CallbackInfo& info);
+  Napi::Value address(const Napi::CallbackInfo& info);
+  Napi::Value unmap(const Napi::CallbackInfo& info);
+  Napi::Value protect(const Napi::CallbackInfo& info);
+  Napi::Value advise(const Napi::CallbackInfo& info);
+  Napi::Value mincore(const Napi::CallbackInfo& info);
+  Napi::Value view(const Napi::CallbackInfo& info);
+  Napi::Value access(const Napi::CallbackInfo& info);
+
+  // Shared with the views and the running accesses: the pages stay mapped until the last of them is
+  // gone.
+  std::shared_ptr<Mapping> mapping_;
+  int error_ = 0;
+};
+
+}  // namespace uffd

@@ -1,0 +1,27 @@
+// SourceFile: the JavaScript class over os/source_file.
+#pragma once
+
+#include <napi.h>
+
+#include "../os/source_file.h"
+
+namespace uffd {
+
+class SourceFileObject : public Napi::ObjectWrap<SourceFileObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit SourceFileObject(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value error(const Napi::CallbackInfo& info);
+  Napi::Value identity(const Napi::CallbackInfo& info);
+  Napi::Value unchanged(const Napi::CallbackInfo& info);
+  Napi::Value read(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+
+  UniqueFd fd_;
+  source_file::Identity identity_ = {};
+  int error_ = 0;
+};
+
+}  // namespace uffd

@@ -1,0 +1,72 @@
+#include "access_thread.h"
+
+#include <cstring>
+
+namespace uffd {
+
+namespace {
+
+struct Body {
+  uint8_t* memory;
+  AccessRequest* request;
+};
+
+void touch_pages(uint8_t* memory, uint64_t length, uint64_t page_size, bool write) {
+  for (uint64_t at = 0; at < length; at += page_size) {
+    volatile uint8_t* byte = memory + at;
+    if (write) {
+      // An atomic add of nothing: a write fault that cannot lose another thread's store.
+      __atomic_fetch_or(byte, 0, __ATOMIC_RELAXED);
+    } else {
+      (void)*byte;
+    }
+  }
+}
+
+void access_memory(void* argument) {
+  Body& body = *static_cast<Body*>(argument);
+  AccessRequest& request = *body.request;
+  switch (request.kind) {
+    case AccessRequest::kRead:
+      std::memcpy(request.bytes.data(), body.memory, request.length);
+      break;
+    case AccessRequest::kWrite:
+      std::memcpy(body.memory, request.bytes.data(), request.length);
+      break;
+    case AccessRequest::kTouchRead:
+    case AccessRequest::kTouchWrite:
+      touch_pages(body.memory, request.length, request.page_size, request.kind == AccessRequest::kTouchWrite);
+      break;
+  }
+}
+
+}  // namespace
+
+AccessThread::AccessThread(std::shared_ptr<Mapping> mapping, AccessRequest request, Done done)
+    : mapping_(std::move(mapping)), request_(std::move(request)), done_(std::move(done)) {
+  GuardedAccess::install_handlers();
+  thread_ = std::thread(&AccessThread::run, this);
+}
+
+AccessThread::~AccessThread() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void AccessThread::cancel() {
+  std::lock_guard<std::mutex> lock(alive_);
+  if (!ended_) access_.cancel(thread_.native_handle());
+}
+
+void AccessThread::run() {
+  // SAFETY: mapping_ keeps the range mapped until this object is gone, and the caller checked
+  // offset and length.
+  Body body{mapping_->data() + request_.offset, &request_};
+  AccessOutcome outcome = access_.run(access_memory, &body);
+  {
+    std::lock_guard<std::mutex> lock(alive_);
+    ended_ = true;
+  }
+  done_(outcome, request_);
+}
+
+}  // namespace uffd

@@ -1,0 +1,205 @@
+#include "fault_queue.h"
+
+#include <sys/epoll.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "event_fd.h"
+#include "memfd.h"
+
+namespace uffd {
+
+namespace {
+
+constexpr int kReadyPerWait = 64;
+constexpr int64_t kWakeToken = -1;
+
+int64_t now_us() {
+  timespec time;
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1000000LL + time.tv_nsec / 1000;
+}
+
+double* put(double* row, int slot, int kind, double flags, double start, double end, double extra) {
+  row[Event::kSlot] = slot;
+  row[Event::kKind] = kind;
+  row[Event::kFlags] = flags;
+  row[Event::kStart] = start;
+  row[Event::kEnd] = end;
+  row[Event::kExtra] = extra;
+  return row + Event::kFields;
+}
+
+void put_message(double* row, int slot, const uffd_msg& message) {
+  auto number = [](uint64_t value) { return static_cast<double>(value); };
+  switch (message.event) {
+    case UFFD_EVENT_PAGEFAULT:
+      put(row, slot, message.event, number(message.arg.pagefault.flags), number(message.arg.pagefault.address), 0,
+          message.arg.pagefault.ptid);
+      break;
+    case UFFD_EVENT_FORK:
+      put(row, slot, message.event, 0, 0, 0, message.arg.fork.ufd);
+      break;
+    case UFFD_EVENT_REMAP:
+      put(row, slot, message.event, 0, number(message.arg.remap.from), number(message.arg.remap.to),
+          number(message.arg.remap.len));
+      break;
+    default:
+      put(row, slot, message.event, 0, number(message.arg.remove.start), number(message.arg.remove.end), 0);
+  }
+}
+
+}  // namespace
+
+Result<FaultQueue> FaultQueue::create() {
+  FaultQueue queue;
+  queue.epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!queue.epoll_.open()) return Result<FaultQueue>::from_errno();
+  auto wake = event_fd::create();
+  if (!wake.ok()) return Result<FaultQueue>::failure(wake.error());
+  queue.wake_ = wake.take();
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.u64 = static_cast<uint64_t>(kWakeToken);
+  if (::epoll_ctl(queue.epoll_.get(), EPOLL_CTL_ADD, queue.wake_.get(), &event) != 0) {
+    return Result<FaultQueue>::from_errno();
+  }
+  return queue;
+}
+
+int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory) {
+  auto free_slot =
+      std::find_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return !slot.userfaultfd.open(); });
+  int index = static_cast<int>(free_slot - slots_.begin());
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.u64 = static_cast<uint64_t>(index);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, userfaultfd.get(), &event) != 0) return -errno;
+  if (free_slot == slots_.end()) slots_.emplace_back();
+  slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(memory), false};
+  return index;
+}
+
+int FaultQueue::remove(int slot) {
+  if (userfaultfd_of(slot) < 0) return -EBADF;
+  mute(slot);
+  slots_[static_cast<size_t>(slot)] = Slot{};
+  return 0;
+}
+
+int FaultQueue::mute(int slot) {
+  int fd = userfaultfd_of(slot);
+  if (fd < 0) return -EBADF;
+  Slot& entry = slots_[static_cast<size_t>(slot)];
+  if (entry.muted) return 0;
+  entry.muted = true;
+  // Not left to close(2): the peer holds the same open description, which keeps an epoll entry
+  // alive.
+  return zero_or_errno(::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr));
+}
+
+int FaultQueue::userfaultfd_of(int slot) const {
+  if (slot < 0 || static_cast<size_t>(slot) >= slots_.size()) return -1;
+  return slots_[static_cast<size_t>(slot)].userfaultfd.get();
+}
+
+double FaultQueue::answer_one(const double* row) const {
+  int slot = static_cast<int>(row[Answer::kSlot]);
+  int fd = userfaultfd_of(slot);
+  if (fd < 0) return -EBADF;
+  uint64_t mode = static_cast<uint64_t>(row[Answer::kMode]) & ~Answer::kLink;
+  uint64_t start = static_cast<uint64_t>(row[Answer::kStart]);
+  uint64_t length = static_cast<uint64_t>(row[Answer::kLength]);
+  uint64_t source = static_cast<uint64_t>(row[Answer::kSource]);
+  auto done = [length](int returned) {
+    return static_cast<double>(returned < 0 ? returned : static_cast<int64_t>(length));
+  };
+  switch (static_cast<int>(row[Answer::kOp])) {
+    case Answer::kContinue:
+      return static_cast<double>(userfaultfd::continue_range(fd, start, length, mode));
+    case Answer::kCopy:
+      return static_cast<double>(userfaultfd::copy(fd, start, source, length, mode));
+    case Answer::kZeropage:
+      return static_cast<double>(userfaultfd::zeropage(fd, start, length, mode));
+    case Answer::kPoison:
+      return static_cast<double>(userfaultfd::poison(fd, start, length, mode));
+    case Answer::kWake:
+      return done(userfaultfd::wake(fd, start, length));
+    case Answer::kUnprotect:
+      return static_cast<double>(userfaultfd::write_protect(fd, start, length, mode));
+    case Answer::kWrite:
+      // SAFETY: `source` lies in a buffer the caller keeps alive for the call; pwrite(2) says
+      // EFAULT otherwise.
+      return static_cast<double>(memfd::write_all(slots_[static_cast<size_t>(slot)].memory.get(),
+                                                  reinterpret_cast<const void*>(source), length,
+                                                  static_cast<int64_t>(row[Answer::kOffset])));
+    case Answer::kUnregister:
+      return done(userfaultfd::unregister_range(fd, start, length));
+    default:
+      return -EINVAL;
+  }
+}
+
+bool FaultQueue::answer(double* answers, int count) const {
+  bool all_in_full = true;
+  bool linked_failure = false;
+  for (int i = 0; i < count; i++) {
+    double* row = answers + i * Answer::kFields;
+    row[Answer::kResult] = linked_failure ? -ECANCELED : answer_one(row);
+    bool in_full = row[Answer::kResult] == row[Answer::kLength];
+    bool link = (static_cast<uint64_t>(row[Answer::kMode]) & Answer::kLink) != 0;
+    linked_failure = link && !in_full;
+    all_in_full = all_in_full && in_full;
+  }
+  return all_in_full;
+}
+
+int FaultQueue::drain(int slot, double* rows, int capacity_rows) {
+  uffd_msg messages[kMessagesPerRead];
+  int count = userfaultfd::read_messages(userfaultfd_of(slot), messages, std::min(capacity_rows, kMessagesPerRead));
+  if (count < 0) {
+    put(rows, slot, Event::kDescriptorError, -count, 0, 0, 0);
+    return 1;
+  }
+  for (int i = 0; i < count; i++) put_message(rows + i * Event::kFields, slot, messages[i]);
+  return count;
+}
+
+int FaultQueue::wait(double* events, int capacity_rows, int timeout_ms, int spin_us) {
+  epoll_event ready[kReadyPerWait];
+  int limit = std::min(kReadyPerWait, capacity_rows);
+  int count = 0;
+  if (spin_us > 0 && timeout_ms != 0) {
+    int64_t until = now_us() + spin_us;
+    do {
+      count = ::epoll_wait(epoll_.get(), ready, limit, 0);
+    } while (count == 0 && now_us() < until);
+  }
+  if (count == 0) count = ::epoll_wait(epoll_.get(), ready, limit, timeout_ms);
+  if (count < 0) return errno == EINTR ? 0 : -errno;
+
+  int rows = 0;
+  for (int i = 0; i < count && rows < capacity_rows; i++) {
+    int64_t token = static_cast<int64_t>(ready[i].data.u64);
+    double* row = events + rows * Event::kFields;
+    if (token == kWakeToken) {
+      event_fd::clear(wake_.get());
+      put(row, -1, Event::kWoken, 0, 0, 0, 0);
+      rows++;
+      continue;
+    }
+    int slot = static_cast<int>(token);
+    if (ready[i].events & EPOLLERR) {
+      // The peer cleared O_NONBLOCK. Level-triggered, this would come back for ever.
+      mute(slot);
+      put(row, slot, Event::kDescriptorError, 0, 0, 0, 0);
+      rows++;
+      continue;
+    }
+    rows += drain(slot, row, capacity_rows - rows);
+  }
+  return rows;
+}
+
+}  // namespace uffd

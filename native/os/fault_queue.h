@@ -1,0 +1,72 @@
+// Many userfaultfds and one eventfd in one epoll: gives the answers of the last batch, waits for
+// the next one. Answers and events are rows of doubles in memory the caller owns, so that neither
+// side allocates per fault. Every quantity is an integer below 2^53; user addresses are below 2^47,
+// or 2^56 for a process that asks for them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "unique_fd.h"
+#include "userfaultfd.h"
+
+namespace uffd {
+
+// Row of an answer. kResult is written: bytes done or a negative errno.
+struct Answer {
+  enum Field { kSlot, kOp, kMode, kStart, kLength, kSource, kOffset, kResult, kFields };
+  enum Op { kContinue, kCopy, kZeropage, kPoison, kWake, kUnprotect, kWrite, kUnregister };
+  // In kMode: the next row is done only if this one was done in full; else it gets -ECANCELED.
+  static constexpr uint64_t kLink = 1ULL << 31;
+};
+
+// Row of an event.
+struct Event {
+  enum Field { kSlot, kKind, kFlags, kStart, kEnd, kExtra, kFields };
+  // uffd_msg's own numbers for what the kernel says, these for what the queue says.
+  enum Kind { kWoken = 1, kDescriptorError = 2 };
+};
+
+class FaultQueue {
+ public:
+  static constexpr int kMessagesPerRead = 64;
+
+  // A closed queue: every call on it is -EBADF.
+  FaultQueue() = default;
+  static Result<FaultQueue> create();
+
+  // The event of the other threads; stays owned by the queue.
+  int wake_fd() const { return wake_.get(); }
+
+  // The slot, a small number that is used again after remove(); a negative errno when epoll
+  // refuses. `memory` may be closed: then kWrite is -EBADF.
+  int add(UniqueFd userfaultfd, UniqueFd memory);
+  int remove(int slot);
+  // Stops listening to a slot without closing it: a parked session.
+  int mute(int slot);
+  int userfaultfd_of(int slot) const;
+
+  // Gives `count` answers in order. True when every one of them was done in full.
+  bool answer(double* answers, int count) const;
+
+  // At most kMessagesPerRead messages of each ready descriptor, until `events` is full. The rows
+  // written, 0 at the timeout, or a negative errno. Never waits longer than timeout_ms; polls for
+  // spin_us before it sleeps.
+  int wait(double* events, int capacity_rows, int timeout_ms, int spin_us);
+
+ private:
+  struct Slot {
+    UniqueFd userfaultfd;
+    UniqueFd memory;
+    bool muted = false;
+  };
+
+  double answer_one(const double* row) const;
+  int drain(int slot, double* rows, int capacity_rows);
+
+  UniqueFd epoll_;
+  UniqueFd wake_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace uffd

@@ -1,0 +1,41 @@
+#include "mapping.h"
+
+namespace uffd {
+
+Result<Mapping> Mapping::map(int fd, uint64_t offset, uint64_t length, int protection, int flags) {
+  void* address = ::mmap(nullptr, length, protection, flags, fd, static_cast<off_t>(offset));
+  if (address == MAP_FAILED) return Result<Mapping>::from_errno();
+  Mapping mapping;
+  mapping.data_ = static_cast<uint8_t*>(address);
+  mapping.length_ = length;
+  return mapping;
+}
+
+Mapping::Mapping(Mapping&& other) noexcept : data_(other.data_), length_(other.length_) {
+  other.data_ = nullptr;
+  other.length_ = 0;
+}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(length_, other.length_);
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (data_ != nullptr) ::munmap(data_, length_);
+}
+
+int Mapping::protect(uint64_t offset, uint64_t bytes, int protection) const {
+  return zero_or_errno(::mprotect(data_ + offset, bytes, protection));
+}
+
+int Mapping::advise(uint64_t offset, uint64_t bytes, int advice) const {
+  return zero_or_errno(::madvise(data_ + offset, bytes, advice));
+}
+
+int Mapping::mincore(uint64_t offset, uint64_t bytes, uint8_t* residency) const {
+  return zero_or_errno(::mincore(data_ + offset, bytes, residency));
+}
+
+}  // namespace uffd

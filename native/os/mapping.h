@@ -1,0 +1,37 @@
+// Owns one mmap(2): unmapped exactly once, when the last holder lets go.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "result.h"
+
+namespace uffd {
+
+class Mapping {
+ public:
+  Mapping() = default;
+  static Result<Mapping> map(int fd, uint64_t offset, uint64_t length, int protection, int flags);
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&& other) noexcept;
+  ~Mapping();
+
+  uint8_t* data() const { return data_; }
+  uint64_t length() const { return length_; }
+  bool contains(uint64_t offset, uint64_t bytes) const { return offset <= length_ && bytes <= length_ - offset; }
+
+  int protect(uint64_t offset, uint64_t bytes, int protection) const;
+  int advise(uint64_t offset, uint64_t bytes, int advice) const;
+  // One byte per page into `residency`, bit 0 set where the page is in memory.
+  int mincore(uint64_t offset, uint64_t bytes, uint8_t* residency) const;
+
+ private:
+  uint8_t* data_ = nullptr;
+  uint64_t length_ = 0;
+};
+
+}  // namespace uffd

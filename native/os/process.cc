@@ -1,0 +1,43 @@
+#include "process.h"
+
+#include <sched.h>
+#include <sys/syscall.h>
+
+#include <thread>
+
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+
+namespace uffd::process {
+
+int send_signal(int pidfd, int signal) {
+  return zero_or_errno(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
+}
+
+int set_affinity(const std::vector<int>& cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int cpu : cpus) {
+    if (cpu < 0 || cpu >= CPU_SETSIZE) return -EINVAL;
+    CPU_SET(cpu, &set);
+  }
+  return zero_or_errno(::sched_setaffinity(0, sizeof(set), &set));
+}
+
+std::vector<int> affinity() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cpus;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+void close_detached(int fd) {
+  std::thread([fd] { ::close(fd); }).detach();
+}
+
+}  // namespace uffd::process

@@ -1,0 +1,65 @@
+#include "source_file.h"
+
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/uio.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x00000008
+#endif
+
+namespace uffd::source_file {
+
+namespace {
+
+constexpr long kTmpfsMagic = 0x01021994;
+constexpr long kHugetlbfsMagic = 0x958458f6;
+
+int64_t nanoseconds(const timespec& time) { return time.tv_sec * 1000000000LL + time.tv_nsec; }
+
+int64_t read_with(int fd, void* target, uint64_t bytes, int64_t offset, int flags) {
+  uint64_t done = 0;
+  while (done < bytes) {
+    iovec buffer{static_cast<char*>(target) + done, bytes - done};
+    ssize_t n = ::preadv2(fd, &buffer, 1, offset + static_cast<int64_t>(done), flags);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return done > 0 && flags != 0 ? static_cast<int64_t>(done) : -errno;
+    if (n == 0) break;
+    done += static_cast<uint64_t>(n);
+  }
+  return static_cast<int64_t>(done);
+}
+
+}  // namespace
+
+Result<UniqueFd> open(const char* path) {
+  // O_NONBLOCK: opening a FIFO by mistake must not wait for a writer.
+  int fd = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return Result<UniqueFd>::from_errno();
+  return UniqueFd(fd);
+}
+
+int64_t read(int fd, void* target, uint64_t bytes, int64_t offset) { return read_with(fd, target, bytes, offset, 0); }
+
+int64_t read_cached(int fd, void* target, uint64_t bytes, int64_t offset) {
+  return read_with(fd, target, bytes, offset, RWF_NOWAIT);
+}
+
+int identify(int fd, Identity* identity) {
+  struct stat st;
+  struct statfs fs;
+  if (::fstat(fd, &st) != 0 || ::fstatfs(fd, &fs) != 0) return -errno;
+  *identity = Identity{st.st_dev,           st.st_ino,
+                       st.st_size,          nanoseconds(st.st_mtim),
+                       S_ISREG(st.st_mode), fs.f_type == kTmpfsMagic || fs.f_type == kHugetlbfsMagic};
+  return 0;
+}
+
+bool unchanged(int fd, const Identity& before) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return false;
+  return st.st_dev == before.device && st.st_ino == before.inode && st.st_size == before.size &&
+         nanoseconds(st.st_mtim) == before.mtime_ns;
+}
+
+}  // namespace uffd::source_file

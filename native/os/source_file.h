@@ -1,0 +1,34 @@
+// Reading a snapshot file without loading from a mapping of it: a file that shrinks is a short read
+// here, and a SIGBUS there.
+#pragma once
+
+#include <cstdint>
+
+#include "unique_fd.h"
+
+namespace uffd::source_file {
+
+Result<UniqueFd> open(const char* path);
+
+// Up to `bytes` at `offset`: the bytes read (fewer only at the end of the file), or a negative
+// errno.
+int64_t read(int fd, void* target, uint64_t bytes, int64_t offset);
+// The same from the page cache only: fewer bytes than asked where the rest would have to come from
+// a disk, -EAGAIN when nothing is cached, -EOPNOTSUPP from file systems that cannot tell (tmpfs,
+// FUSE).
+int64_t read_cached(int fd, void* target, uint64_t bytes, int64_t offset);
+
+// What must not change while the file is served.
+struct Identity {
+  uint64_t device;
+  uint64_t inode;
+  int64_t size;
+  int64_t mtime_ns;
+  bool regular;
+  bool in_memory;  // tmpfs: has no cold pages, and says EOPNOTSUPP to read_cached
+};
+int identify(int fd, Identity* identity);
+// True while size and modification time are as they were; one fstat(2).
+bool unchanged(int fd, const Identity& before);
+
+}  // namespace uffd::source_file

@@ -1,0 +1,114 @@
+#include "userfaultfd.h"
+
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x00000008
+#endif
+
+namespace uffd::userfaultfd {
+
+namespace {
+
+constexpr int kOpenFlags = O_CLOEXEC | O_NONBLOCK;
+
+Result<UniqueFd> open_device(int flags) {
+  UniqueFd device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+  if (!device.open()) return Result<UniqueFd>::from_errno();
+  int fd = ::ioctl(device.get(), USERFAULTFD_IOC_NEW, flags);
+  if (fd < 0) return Result<UniqueFd>::from_errno();
+  return UniqueFd(fd);
+}
+
+// Argument-check failures, ESRCH and EFAULT leave the kernel's result field untouched, so it is
+// preset to 0 and trusted only for EAGAIN, where a positive value is progress and anything else
+// means that nothing was done.
+int64_t outcome(int returned, int64_t done, uint64_t len) {
+  if (returned == 0) return static_cast<int64_t>(len);
+  int error = errno;
+  if (error == EAGAIN && done > 0) return done;
+  return -error;
+}
+
+}  // namespace
+
+Result<Opened> open(bool user_mode_only, int* device_errno) {
+  int flags = kOpenFlags | (user_mode_only ? UFFD_USER_MODE_ONLY : 0);
+  Result<UniqueFd> device = open_device(flags);
+  *device_errno = device.error();
+  if (device.ok()) return Opened{device.take(), Route::kDevice, 0};
+  bool try_syscall = device.error() == EACCES || device.error() == EPERM || device.error() == ENOENT;
+  if (!try_syscall) return Result<Opened>::failure(device.error());
+  int fd = static_cast<int>(::syscall(SYS_userfaultfd, flags));
+  if (fd < 0) return Result<Opened>::from_errno();
+  return Opened{UniqueFd(fd), Route::kSyscall, device.error()};
+}
+
+int handshake(int fd, uffdio_api* api) { return zero_or_errno(::ioctl(fd, UFFDIO_API, api)); }
+
+int register_range(int fd, uffdio_register* request) { return zero_or_errno(::ioctl(fd, UFFDIO_REGISTER, request)); }
+
+int unregister_range(int fd, uint64_t start, uint64_t len) {
+  uffdio_range range{start, len};
+  return zero_or_errno(::ioctl(fd, UFFDIO_UNREGISTER, &range));
+}
+
+int wake(int fd, uint64_t start, uint64_t len) {
+  uffdio_range range{start, len};
+  return zero_or_errno(::ioctl(fd, UFFDIO_WAKE, &range));
+}
+
+int64_t copy(int fd, uint64_t dst, uint64_t src, uint64_t len, uint64_t mode) {
+  uffdio_copy request{dst, src, len, mode, 0};
+  int returned = ::ioctl(fd, UFFDIO_COPY, &request);
+  return outcome(returned, request.copy, len);
+}
+
+int64_t zeropage(int fd, uint64_t start, uint64_t len, uint64_t mode) {
+  uffdio_zeropage request{{start, len}, mode, 0};
+  int returned = ::ioctl(fd, UFFDIO_ZEROPAGE, &request);
+  return outcome(returned, request.zeropage, len);
+}
+
+int64_t continue_range(int fd, uint64_t start, uint64_t len, uint64_t mode) {
+  uffdio_continue request{{start, len}, mode, 0};
+  int returned = ::ioctl(fd, UFFDIO_CONTINUE, &request);
+  return outcome(returned, request.mapped, len);
+}
+
+int64_t poison(int fd, uint64_t start, uint64_t len, uint64_t mode) {
+  uffdio_poison request{{start, len}, mode, 0};
+  int returned = ::ioctl(fd, UFFDIO_POISON, &request);
+  return outcome(returned, request.updated, len);
+}
+
+int64_t write_protect(int fd, uint64_t start, uint64_t len, uint64_t mode) {
+  uffdio_writeprotect request{{start, len}, mode};
+  int returned = ::ioctl(fd, UFFDIO_WRITEPROTECT, &request);
+  return returned == 0 ? static_cast<int64_t>(len) : -errno;
+}
+
+int read_messages(int fd, uffd_msg* messages, int capacity) {
+  iovec buffer{messages, sizeof(uffd_msg) * static_cast<size_t>(capacity)};
+  ssize_t bytes = ::preadv2(fd, &buffer, 1, -1, RWF_NOWAIT);
+  // Before userfaultfd had read_iter (6.10) per-call flags were EOPNOTSUPP; O_NONBLOCK alone has to
+  // do there.
+  if (bytes < 0 && errno == EOPNOTSUPP) bytes = ::read(fd, buffer.iov_base, buffer.iov_len);
+  if (bytes >= 0) return static_cast<int>(bytes / static_cast<ssize_t>(sizeof(uffd_msg)));
+  return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+int address_space_alive(int fd) {
+  // A page at the top of the 47-bit user range, where nobody registers memory, with mode 0, which
+  // could only take protection away: ENOENT (or 0) when the mm lives, EAGAIN while it is being
+  // changed, ESRCH when it is gone.
+  constexpr uint64_t kUnregistered = 0x7ffffffe0000;
+  uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  int64_t result = write_protect(fd, kUnregistered, page, 0);
+  if (result == -ESRCH) return 0;
+  if (result >= 0 || result == -ENOENT || result == -EAGAIN) return 1;
+  return static_cast<int>(result);
+}
+
+}  // namespace uffd::userfaultfd

@@ -1,0 +1,51 @@
+// One userfaultfd: opening it, the UFFDIO_API handshake, and every ioctl as a plain function on its
+// descriptor.
+#pragma once
+
+#include <cstdint>
+
+#include "../uapi/userfaultfd.h"
+#include "unique_fd.h"
+
+namespace uffd::userfaultfd {
+
+enum class Route { kDevice, kSyscall };
+
+struct Opened {
+  UniqueFd fd;
+  Route route = Route::kDevice;
+  // Why /dev/userfaultfd was not the route; 0 when it was.
+  int device_errno = 0;
+};
+
+// Tries /dev/userfaultfd (Linux 6.1), then userfaultfd(2) when the device says EACCES, EPERM or
+// ENOENT. Always O_CLOEXEC | O_NONBLOCK: poll(2) reports POLLERR for a blocking userfaultfd.
+Result<Opened> open(bool user_mode_only, int* device_errno);
+
+// The two-step handshake's single step. On return *api holds what the kernel filled in.
+int handshake(int fd, uffdio_api* api);
+
+int register_range(int fd, uffdio_register* request);
+int unregister_range(int fd, uint64_t start, uint64_t len);
+int wake(int fd, uint64_t start, uint64_t len);
+
+// The answers. Each returns the bytes done (len, or fewer when a later page could not be done),
+// or a negative errno when nothing was done. -EAGAIN is only ever "the mappings are changing,
+// nothing done": the kernel's other EAGAIN, partial progress, is returned as the number of bytes.
+int64_t copy(int fd, uint64_t dst, uint64_t src, uint64_t len, uint64_t mode);
+int64_t zeropage(int fd, uint64_t start, uint64_t len, uint64_t mode);
+int64_t continue_range(int fd, uint64_t start, uint64_t len, uint64_t mode);
+int64_t poison(int fd, uint64_t start, uint64_t len, uint64_t mode);
+// No progress field: len or a negative errno.
+int64_t write_protect(int fd, uint64_t start, uint64_t len, uint64_t mode);
+
+// Whole messages into `messages`; the number read, 0 when none is waiting, or a negative errno.
+// Never blocks: RWF_NOWAIT holds even if the peer that shares the description has cleared
+// O_NONBLOCK.
+int read_messages(int fd, uffd_msg* messages, int capacity);
+
+// Is the address space behind the descriptor still there? 1 or 0; a negative errno when the kernel
+// cannot tell.
+int address_space_alive(int fd);
+
+}  // namespace uffd::userfaultfd
