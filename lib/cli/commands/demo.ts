@@ -1,0 +1,138 @@
+// `uffd demo [FILE]`: a fault server and a client at work, and whether every byte was right.
+import { createHash } from 'node:crypto';
+import { createReadStream, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Table from 'cli-table3';
+import { type Command, Option } from 'commander';
+import { UffdError } from '../../errors.js';
+import { Child } from '../children.js';
+import { ExitCode, onStopRequest } from '../exit.js';
+import { wholeNumber } from '../options.js';
+import type { TouchReport } from './touch.js';
+
+interface DemoOptions {
+  order: 'sequential' | 'random';
+  threads: number;
+  faultAround: number;
+  fill: string;
+  json: boolean;
+  quiet: boolean;
+}
+
+/** What `uffd demo --json` prints. */
+interface DemoReport extends Omit<TouchReport, 'sha256'> {
+  readonly ok: boolean;
+  readonly file: string;
+  /** Messages the server read. */
+  readonly faults: number;
+  readonly sha256: { readonly expected: string; readonly actual: string };
+}
+
+const START_MS = 20_000;
+const REPORT_MS = 5000;
+
+export function addDemo(program: Command): void {
+  program
+    .command('demo')
+    .description('serve a file to a second process, page fault by page fault, and check every byte')
+    .argument('[file]', 'what to serve (default: the running node binary)')
+    .addOption(
+      new Option('--order <order>', 'order of the touches').choices(['sequential', 'random']).default('sequential'),
+    )
+    .option('--threads <n>', 'threads that touch', wholeNumber(1, 1024), 1)
+    .option(
+      '--fault-around <pages>',
+      'pages brought along with a fault; 1 shows every fault',
+      wholeNumber(1, 2 ** 20),
+      1,
+    )
+    .addOption(
+      new Option('--fill <way>', 'how absent pages get their bytes')
+        .choices(['auto', 'copy', 'continue'])
+        .default('continue'),
+    )
+    .option('--json', 'one JSON object on stdout', false)
+    .option('--quiet', 'no progress bar', false)
+    .action(async (file: string | undefined, options: DemoOptions) => {
+      const report = await demo(file ?? process.execPath, options);
+      process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : `${readable(report)}\n`);
+      process.exitCode = report.ok ? ExitCode.ok : ExitCode.failed;
+    });
+}
+
+async function demo(file: string, options: DemoOptions): Promise<DemoReport> {
+  const size = statSync(file).size;
+  const expected = size === 0 ? '' : await hashOf(file);
+  // Directly in the temporary folder: if this process is killed, the server removes the socket, and nothing is left.
+  const socket = join(tmpdir(), `uffd-demo-${process.pid}-${Date.now().toString(36)}.sock`);
+  const { order, threads, faultAround, fill, quiet } = options;
+  const quietly = quiet || options.json ? ['--quiet'] : [];
+  await using server = new Child([
+    'serve',
+    file,
+    '--socket',
+    socket,
+    '--fill',
+    fill,
+    '--fault-around',
+    `${faultAround}`,
+    ...quietly,
+  ]);
+  if ((await server.event('listening', START_MS)) === undefined) {
+    throw new UffdError('ERR_SERVER_GONE', 'the fault server did not start; its message is above');
+  }
+  await using client = new Child([
+    'touch',
+    '--socket',
+    socket,
+    '--size',
+    `${size}`,
+    '--order',
+    order,
+    '--threads',
+    `${threads}`,
+    ...quietly,
+  ]);
+  let stoppedBy: string | undefined;
+  const forget = onStopRequest((why) => {
+    stoppedBy = why;
+    void client.end();
+  }, false);
+  const code = await client.exited();
+  forget();
+  if (stoppedBy !== undefined) throw new Error(`stopped by ${stoppedBy}`);
+  const touched = client.printed[0] as unknown as TouchReport | undefined;
+  if (code !== 0 || touched === undefined) {
+    throw new UffdError('ERR_SERVER_GONE', 'the client did not finish; its message is above');
+  }
+  const detached = await server.event('detached', REPORT_MS);
+  const { sha256: actual, ...rest } = touched;
+  const faults = Number(detached?.['faults'] ?? NaN);
+  return { ok: actual === expected && faults > 0, file, ...rest, faults, sha256: { expected, actual } };
+}
+
+async function hashOf(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+function readable(report: DemoReport): string {
+  const table = new Table({ style: { head: [], border: [] } });
+  const { latencyUs, seconds, sha256 } = report;
+  table.push(
+    ['file', report.file],
+    ['pages', report.pages],
+    ['faults (messages read)', report.faults],
+    ['touches that faulted', report.faultsSeen],
+    ['faults/s', Math.round(report.faults / seconds)],
+    ['MB/s', (report.bytesPerSecond / 1e6).toFixed(1)],
+    [
+      'latency p50 / p99 / p99.9',
+      `${[latencyUs.p50, latencyUs.p99, latencyUs.p999].map((us) => us.toFixed(1)).join(' / ')} us`,
+    ],
+    ['sha256', `${sha256.actual.slice(0, 16)}… ${report.ok ? 'right' : `WRONG, expected ${sha256.expected}`}`],
+  );
+  return table.toString();
+}

@@ -1,0 +1,37 @@
+// Parsers of option values: a wrong one is a usage error that says what would be right.
+import { InvalidArgumentError } from 'commander';
+
+export function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > most) {
+      throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
+    }
+    return value;
+  };
+}
+
+const units: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+
+/** `4096`, `64K`, `512M`, `2G`. */
+export function byteCount(text: string): number {
+  const match = /^(\d+)([KMGT]?)$/.exec(text);
+  const bytes = Number(match?.[1]) * (units[match?.[2] ?? ''] ?? NaN);
+  if (!Number.isSafeInteger(bytes) || bytes <= 0) {
+    throw new InvalidArgumentError('Give a number of bytes, or one with K, M, G or T.');
+  }
+  return bytes;
+}
+
+/** `10s`, `500ms`, `2m`; a bare number is seconds. As milliseconds. */
+export function duration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('Give a time such as 500ms, 10s or 2m.');
+  const scale = { ms: 1, s: 1000, m: 60_000 }[(match[2] ?? 's') as 'ms' | 's' | 'm'];
+  return Math.round(Number(match[1]) * scale);
+}
+
+export function cpuList(text: string): number[] {
+  if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('Give CPU numbers such as 0,1.');
+  return text.split(',').map(Number);
+}

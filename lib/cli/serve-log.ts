@@ -1,0 +1,34 @@
+// What `uffd serve` says: a line for each change of state, as text or as JSON.
+import { writeSync, closeSync } from 'node:fs';
+
+export type ServeEvent = { event: string } & Record<string, unknown>;
+
+export class ServeLog {
+  readonly #json: boolean;
+  readonly #quiet: boolean;
+
+  constructor(json: boolean, quiet: boolean) {
+    this.#json = json;
+    this.#quiet = quiet;
+  }
+
+  /** JSON goes to stdout, where scripts look; text goes to stderr, but for the line that says it is listening. */
+  say(event: ServeEvent): void {
+    if (this.#json) process.stdout.write(`${JSON.stringify(event)}\n`);
+    else if (event.event === 'listening') process.stdout.write(`${text(event)}\n`);
+    else if (!this.#quiet) process.stderr.write(`uffd serve: ${text(event)}\n`);
+  }
+}
+
+function text({ event, ...details }: ServeEvent): string {
+  const parts = Object.entries(details).map(([key, value]) =>
+    typeof value === 'object' ? '' : `${key} ${String(value)}`,
+  );
+  return [event, ...parts.filter((part) => part !== '')].join(', ');
+}
+
+/** Tells a supervisor that we are listening: a line on a descriptor it gave us. */
+export function reportReady(fd: number): void {
+  writeSync(fd, 'ready\n');
+  closeSync(fd);
+}

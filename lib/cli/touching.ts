@@ -1,0 +1,79 @@
+// Touching every page of a mapping from native threads, in one shared order.
+import { addAbortListener } from 'node:events';
+import { MemoryFaultError } from '../errors.js';
+import type { Mapping } from '../memory/mapping.js';
+import { AccessOutcome } from '../native/contract.js';
+import { native } from '../native/load.js';
+
+export interface TouchOptions {
+  readonly order: Uint32Array;
+  readonly threads: number;
+  readonly write?: boolean;
+  /** Ask the kernel after each touch whether it faulted; then only those have a latency. Default true. */
+  readonly countFaults?: boolean;
+  readonly cpus?: readonly number[];
+  readonly signal?: AbortSignal;
+  /** Called about ten times a second with the pages touched so far. */
+  readonly onProgress?: (touched: number) => void;
+}
+
+export interface TouchResult {
+  readonly touched: number;
+  /** Touches that faulted, as the kernel counts them for the thread (getrusage(2): ru_minflt and ru_majflt). */
+  readonly faulted: number;
+  readonly seconds: number;
+  /** Of the touches that faulted, ascending, in nanoseconds. */
+  readonly latenciesNs: Uint32Array;
+}
+
+/** `sequential`, or a random permutation: page numbers 0 to pages - 1. */
+export function touchOrder(pages: number, order: 'sequential' | 'random'): Uint32Array {
+  const numbers = Uint32Array.from({ length: pages }, (_, page) => page);
+  for (let i = pages - 1; order === 'random' && i > 0; i--) {
+    const j = Math.floor(Math.random() * (i + 1));
+    const swapped = numbers[i]!;
+    numbers[i] = numbers[j]!;
+    numbers[j] = swapped;
+  }
+  return numbers;
+}
+
+/** @throws MemoryFaultError, or the signal's reason */
+export async function touchPages(mapping: Mapping, options: TouchOptions): Promise<TouchResult> {
+  const { order, threads, write = false, countFaults = true, cpus = [], signal, onProgress } = options;
+  signal?.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const running = new (native().TouchThreads)(
+      mapping.handle,
+      mapping.pageSize,
+      order,
+      threads,
+      write,
+      countFaults,
+      [...cpus],
+      (touched, faulted, elapsedNs, latencies, outcome, signalNumber, siCode) => {
+        clearInterval(progress);
+        listener?.[Symbol.dispose]();
+        if (outcome === AccessOutcome.done) {
+          onProgress?.(touched);
+          const latenciesNs = latencies.filter((ns) => ns > 0).sort();
+          resolve({ touched, faulted, seconds: elapsedNs / 1e9, latenciesNs });
+        } else if (outcome === AccessOutcome.cancelled) reject(signal?.reason as Error);
+        else reject(new MemoryFaultError(signalNumber === 7 ? 'SIGBUS' : 'SIGSEGV', siCode, -1));
+      },
+    );
+    const progress = setInterval(() => onProgress?.(Math.max(0, running.progress())), 100);
+    const listener =
+      signal &&
+      addAbortListener(signal, () => {
+        running.cancel();
+      });
+  });
+}
+
+/** A percentile of ascending nanoseconds, in microseconds; 0 when there are none. */
+export function percentileUs(sortedNs: Uint32Array, percent: number): number {
+  if (sortedNs.length === 0) return 0;
+  const index = Math.min(sortedNs.length - 1, Math.ceil((percent / 100) * sortedNs.length) - 1);
+  return (sortedNs[Math.max(0, index)] ?? 0) / 1000;
+}

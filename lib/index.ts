@@ -1,0 +1,36 @@
+// Everything the package exports.
+export { type ErrorCode, KernelError, MemoryFaultError, UffdError, errorCodes } from './errors.js';
+export { isSupported, type Support } from './supported.js';
+export { type FillWay, type MemoryKind, memoryKinds } from './memory/kinds.js';
+export { type AccessOptions, type AdviceName, type MapOptions, Mapping, type Protection } from './memory/mapping.js';
+export { type HugePageSize, Memfd, type MemfdOptions, type SealName } from './memory/memfd.js';
+export { pageSize } from './memory/page-size.js';
+export type {
+  FaultEvent,
+  Forked,
+  PageFault,
+  RangeGone,
+  Remapped,
+  UnknownEvent,
+  UnknownFault,
+} from './userfaultfd/events.js';
+export type { AnswerName, FeatureName, RegisterModeName } from './userfaultfd/features.js';
+export { type OpenRoute, availableFeatures } from './userfaultfd/open.js';
+export type { Outcome } from './userfaultfd/outcome.js';
+export type { PageRange, Region } from './userfaultfd/region.js';
+export {
+  type AddressRange,
+  type AnswerOptions,
+  type ReadOptions,
+  Userfaultfd,
+  type UserfaultfdOptions,
+} from './userfaultfd/userfaultfd.js';
+export { type Attachment, FaultServer, type FaultServerOptions, type ServerEvents } from './server/fault-server.js';
+export type { FailurePolicy, SessionCounters, SessionStats } from './server/messages.js';
+export type { ModuleReference, PageSource, SourceSpec } from './server/page-source.js';
+export type { StateCounts } from './server/page-states.js';
+export type { DemandFault, FaultPolicy, PageWindow } from './server/policy.js';
+export { fileSource } from './sources/file.js';
+export { moduleSource, objectSource } from './sources/user.js';
+export { type HandOffOptions, Handoff, handOff } from './transports/hand-off.js';
+export { HandoffListener, type ListenerEvents, type ListenerOptions } from './transports/handoff-listener.js';

@@ -1,0 +1,160 @@
+// An anonymous file in memory: what shared guest or process memory is made of.
+import { UffdError, checked } from '../errors.js';
+import type { NativeMemfd } from '../native/contract.js';
+import { native } from '../native/load.js';
+import { roundUpToPages } from './page-size.js';
+
+/** memfd_create(2) flags. */
+const MFD = { cloexec: 1, allowSealing: 2, hugetlb: 4, noexecSeal: 8 } as const;
+const HUGE_SHIFT = 26;
+
+/** Seals by name (fcntl(2), "File Sealing"); futureWrite since 5.1, exec since 6.3. */
+export const Seal = { seal: 1, shrink: 2, grow: 4, write: 8, futureWrite: 16, exec: 32 } as const;
+export type SealName = keyof typeof Seal;
+
+/** Page sizes hugetlb memory can have on some machine; which of them this one has, the kernel says (ENODEV). */
+export type HugePageSize = '64K' | '512K' | '1M' | '2M' | '8M' | '16M' | '32M' | '256M' | '512M' | '1G' | '2G' | '16G';
+
+const hugePageBytes: Record<HugePageSize, number> = {
+  '64K': 2 ** 16,
+  '512K': 2 ** 19,
+  '1M': 2 ** 20,
+  '2M': 2 ** 21,
+  '8M': 2 ** 23,
+  '16M': 2 ** 24,
+  '32M': 2 ** 25,
+  '256M': 2 ** 28,
+  '512M': 2 ** 29,
+  '1G': 2 ** 30,
+  '2G': 2 ** 31,
+  '16G': 2 ** 34,
+};
+
+export interface MemfdOptions {
+  /** Bytes; rounded up to whole pages of the memory's own page size. */
+  readonly sizeBytes: number;
+  /** Shown in /proc/PID/maps as `/memfd:NAME`; at most 249 bytes. Default `userfaultfd`. */
+  readonly name?: string;
+  /** Huge pages of this size (Linux 4.14); default none. */
+  readonly hugetlb?: HugePageSize;
+  /** Whether seals can be added later. Default true. */
+  readonly sealable?: boolean;
+  /** Not executable, and sealed to stay so (MFD_NOEXEC_SEAL, Linux 6.3). Default false. */
+  readonly noexec?: boolean;
+}
+
+/** A memfd (memfd_create(2), Linux 3.17). Close-on-exec. */
+export class Memfd implements Disposable {
+  readonly #native: NativeMemfd;
+  #closed = false;
+  /** Bytes of one page of its memory. */
+  readonly pageSize: number;
+
+  private constructor(descriptor: NativeMemfd) {
+    this.#native = descriptor;
+    this.pageSize = this.#status()[2];
+  }
+
+  /**
+   * @throws KernelError EINVAL (name too long, unknown flag: older kernel), ENODEV (no such huge page size here)
+   */
+  static create(options: MemfdOptions): Memfd {
+    const { sizeBytes, name = 'userfaultfd', hugetlb, sealable = true, noexec = false } = options;
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) {
+      throw new UffdError('ERR_OUT_OF_RANGE', `sizeBytes must be a whole number of bytes, not ${sizeBytes}`);
+    }
+    let flags = MFD.cloexec | (sealable ? MFD.allowSealing : 0) | (noexec ? MFD.noexecSeal : 0);
+    if (hugetlb !== undefined) {
+      const bytes = hugePageBytes[hugetlb] as number | undefined;
+      if (bytes === undefined) throw new UffdError('ERR_INVALID_ARGUMENT', `unknown huge page size ${hugetlb}`);
+      flags = (flags | MFD.hugetlb) + Math.log2(bytes) * 2 ** HUGE_SHIFT;
+    }
+    const fd = checked(native().Memfd.create(name, flags), 'memfd_create', hugetlb && `${hugetlb} pages`);
+    const memfd = Memfd.adopt(fd);
+    checked(memfd.#native.setSize(roundUpToPages(sizeBytes, memfd.pageSize)), 'ftruncate');
+    return memfd;
+  }
+
+  /** Takes over a descriptor somebody else made. */
+  static adopt(fd: number): Memfd {
+    return new Memfd(new (native().Memfd)(fd));
+  }
+
+  /** The descriptor's number; stays owned by this object. */
+  get fd(): number {
+    return this.#open().fd();
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Bytes. */
+  get sizeBytes(): number {
+    return this.#status()[0];
+  }
+
+  /** Bytes that have memory behind them: what is not a hole. */
+  get allocatedBytes(): number {
+    return this.#status()[1];
+  }
+
+  resize(sizeBytes: number): void {
+    checked(this.#open().setSize(sizeBytes), 'ftruncate');
+  }
+
+  /** @throws KernelError EPERM when sealed against it, EBUSY for `write` while a writable shared mapping exists */
+  addSeals(...seals: SealName[]): void {
+    let mask = 0;
+    for (const seal of seals) mask |= Seal[seal];
+    checked(this.#open().addSeals(mask), 'F_ADD_SEALS', seals.join(', '));
+  }
+
+  seals(): Set<SealName> {
+    const mask = checked(this.#open().getSeals(), 'F_GET_SEALS');
+    return new Set((Object.keys(Seal) as SealName[]).filter((name) => (mask & Seal[name]) !== 0));
+  }
+
+  /** Frees the pages of a range; they read as zeroes afterwards. Tells no userfaultfd (no REMOVE event). */
+  punchHole(offset: number, lengthBytes: number): void {
+    checked(this.#open().punchHole(offset, lengthBytes), 'fallocate', 'FALLOC_FL_PUNCH_HOLE');
+  }
+
+  /** Gives memory to a range (fallocate(2)): its pages are zero and count as present, so a touch is a MINOR fault. */
+  allocate(offset: number, lengthBytes: number): void {
+    checked(this.#open().allocate(offset, lengthBytes), 'fallocate');
+  }
+
+  /** pwrite(2): fills pages without a fault. The bytes written. */
+  write(bytes: Uint8Array, offset: number): number {
+    return checked(this.#open().write(bytes, offset), 'pwrite');
+  }
+
+  /**
+   * pwrite(2) straight from a mapping of a file: one copy less than reading it first.
+   * @param file.offset a multiple of the page size
+   * @throws KernelError EFAULT when the file ends before the range does
+   */
+  writeFromFile(file: { fd: number; offset: number }, lengthBytes: number, offset: number): number {
+    return checked(this.#open().writeFromFile(file.fd, file.offset, lengthBytes, offset), 'pwrite');
+  }
+
+  /** Idempotent. Mappings of the memory live on. */
+  close(): void {
+    this.#closed = true;
+    this.#native.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #status(): [number, number, number] {
+    return checked(this.#open().status(), 'fstat') as [number, number, number];
+  }
+
+  #open(): NativeMemfd {
+    if (this.#closed) throw new UffdError('ERR_CLOSED', 'the memfd is closed');
+    return this.#native;
+  }
+}

@@ -1,0 +1,204 @@
+// The written contract with native/: what the addon exports. Numbers below zero are negative errnos; addresses are
+// plain numbers (user addresses are below 2^53). lib/ checks arguments before it calls; native/ only guards itself.
+
+/** One byte per element of memory that a call may use; shared memory cannot be detached while it does. */
+type Bytes = Uint8Array | Float64Array | Uint32Array;
+
+export interface NativeMemfd {
+  fd(): number;
+  close(): void;
+  setSize(bytes: number): number;
+  /** [size, allocated bytes, page size] */
+  status(): [number, number, number] | number;
+  addSeals(seals: number): number;
+  getSeals(): number;
+  punchHole(offset: number, bytes: number): number;
+  allocate(offset: number, bytes: number): number;
+  write(bytes: Uint8Array, offset: number): number;
+  writeFromFile(fileFd: number, fileOffset: number, bytes: number, offset: number): number;
+}
+
+/** What `access` does, in the order of native AccessRequest::Kind. */
+export const AccessKind = { read: 0, write: 1, touchRead: 2, touchWrite: 3 } as const;
+/** How an access ended, in the order of native AccessOutcome::Kind. */
+export const AccessOutcome = { done: 0, fault: 1, cancelled: 2 } as const;
+
+export interface NativeMapping {
+  error(): number;
+  address(): number;
+  unmap(): void;
+  protect(offset: number, length: number, protection: number): number;
+  advise(offset: number, length: number, advice: number): number;
+  mincore(offset: number, length: number, pages: Uint8Array): number;
+  view(offset: number, length: number): ArrayBuffer | undefined;
+  access(
+    kind: number,
+    offset: number,
+    length: number,
+    pageSize: number,
+    bytes: Uint8Array | undefined,
+    callback: (outcome: number, signal: number, siCode: number, address: number, bytes: Buffer | undefined) => void,
+  ): () => void;
+}
+
+export interface NativeUserfaultfd {
+  fd(): number;
+  close(): void;
+  handshake(features: bigint): [features: bigint, ioctls: bigint] | number;
+  register(start: number, length: number, mode: number): bigint | number;
+  unregister(start: number, length: number): number;
+  wake(start: number, length: number): number;
+  copy(start: number, source: Uint8Array, mode: number): number;
+  zeropage(start: number, length: number, mode: number): number;
+  continue(start: number, length: number, mode: number): number;
+  poison(start: number, length: number, mode: number): number;
+  read(buffer: Uint8Array): number;
+  /** 1 when the address space behind the descriptor lives, 0 when it is gone. */
+  alive(): number;
+}
+
+/** A row of the answer block: native Answer::Field, Answer::Op and Answer::kLink. */
+export const Answer = {
+  slot: 0,
+  op: 1,
+  mode: 2,
+  start: 3,
+  length: 4,
+  source: 5,
+  offset: 6,
+  result: 7,
+  fields: 8,
+  link: 2 ** 31,
+} as const;
+export const AnswerOp = {
+  continue: 0,
+  copy: 1,
+  zeropage: 2,
+  poison: 3,
+  wake: 4,
+  unprotect: 5,
+  write: 6,
+  unregister: 7,
+} as const;
+
+/** A row of the event block: native Event::Field. */
+export const EventRow = { slot: 0, kind: 1, flags: 2, start: 3, end: 4, extra: 5, fields: 6 } as const;
+/** uffd_msg.event, and what the queue itself reports. */
+export const EventKind = {
+  woken: 1,
+  descriptorError: 2,
+  pagefault: 0x12,
+  fork: 0x13,
+  remap: 0x14,
+  remove: 0x15,
+  unmap: 0x16,
+} as const;
+
+export interface NativeFaultQueue {
+  error(): number;
+  /** An eventfd; signalEvent() on it from any thread ends a wait. Owned by the queue. */
+  wakeFd(): number;
+  /** Takes over both descriptors. The slot. */
+  add(userfaultfd: number, memory: number): number;
+  remove(slot: number): number;
+  mute(slot: number): number;
+  alive(slot: number): number;
+  answer(rows: number): boolean;
+  answerAndWait(rows: number, timeoutMs: number, spinUs: number): number;
+  close(): void;
+}
+
+export interface NativeUnixSocket {
+  fd(): number;
+  close(): void;
+  accept(): number;
+  receive(buffer: Uint8Array): [bytes: number, controlTruncated: boolean, ...descriptors: number[]] | number;
+  send(bytes: Uint8Array, descriptors: number[]): number;
+  peer(): [pid: number, uid: number, gid: number, pidfd: number] | number;
+}
+
+export interface NativeSourceFile {
+  error(): number;
+  identity(): [
+    size: number,
+    regular: boolean,
+    inMemory: boolean,
+    device: bigint,
+    inode: bigint,
+    mtimeNs: bigint,
+    fd: number,
+  ];
+  unchanged(): boolean;
+  read(target: Uint8Array, targetOffset: number, bytes: number, fileOffset: number, cachedOnly: boolean): number;
+  close(): void;
+}
+
+export interface NativeFdWatcher {
+  close(): void;
+}
+
+export interface NativeTouchThreads {
+  progress(): number;
+  cancel(): void;
+}
+
+export interface NativeReferenceHandler {
+  error(): number;
+  messages(): number;
+  stop(): void;
+}
+
+export interface NativeAddon {
+  Memfd: { new (fd: number): NativeMemfd; create(name: string, flags: number): number };
+  Mapping: new (fd: number, offset: number, length: number, protection: number, flags: number) => NativeMapping;
+  Userfaultfd: {
+    new (fd: number): NativeUserfaultfd;
+    open(userModeOnly: boolean): [fd: number, deviceErrno: number];
+  };
+  FaultQueue: new (answers: Float64Array, events: Float64Array) => NativeFaultQueue;
+  UnixSocket: {
+    new (fd: number): NativeUnixSocket;
+    listen(path: string, backlog: number): number;
+    connect(path: string): number;
+    pair(): [number, number] | number;
+  };
+  SourceFile: new (pathOrFd: string | number) => NativeSourceFile;
+  FdWatcher: new (fd: number, callback: (status: number) => void) => NativeFdWatcher;
+  TouchThreads: new (
+    mapping: NativeMapping,
+    pageSize: number,
+    order: Uint32Array,
+    threads: number,
+    write: boolean,
+    countFaults: boolean,
+    cpus: number[],
+    callback: (
+      touched: number,
+      faulted: number,
+      elapsedNs: number,
+      latenciesNs: Uint32Array,
+      outcome: number,
+      signal: number,
+      siCode: number,
+    ) => void,
+  ) => NativeTouchThreads;
+  ReferenceHandler: new (
+    userfaultfds: number[],
+    starts: Float64Array,
+    lengths: Float64Array,
+    pageSize: number,
+    pagesPerAnswer: number,
+    sourceFd: number,
+    cpus: number[],
+  ) => NativeReferenceHandler;
+  closeFd(fd: number): void;
+  closeDetached(fd: number): void;
+  duplicateFd(fd: number): number;
+  sealsOf(fd: number): number;
+  signalEvent(fd: number): number;
+  sendSignal(pidfd: number, signal: number): number;
+  setAffinity(cpus: number[]): number;
+  affinity(): number[];
+  pageSize(): number;
+  addressOf(bytes: Bytes): number;
+}

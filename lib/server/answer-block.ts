@@ -1,0 +1,113 @@
+// The rows of one batch of answers: what native reads, and what the settling afterwards needs to know of each.
+import { Answer, AnswerOp } from '../native/contract.js';
+import type { ServedRegion, Session } from './session.js';
+
+/** Rows in a batch; a full block is given before it is added to. */
+const ROWS = 1024;
+
+export class AnswerBlock {
+  readonly values = new Float64Array(new SharedArrayBuffer(ROWS * Answer.fields * 8));
+  /** Of each row: whose pages it is for. */
+  readonly sessions: (Session | undefined)[] = new Array<Session | undefined>(ROWS).fill(undefined);
+  readonly firstPages = new Int32Array(ROWS);
+  /** The faulting page the row was planned for, or -1. */
+  readonly demands = new Int32Array(ROWS);
+  /** 1 where the row shows bytes of the source, which must be unchanged when it is given. */
+  readonly fromSource = new Uint8Array(ROWS);
+  count = 0;
+  /** Rows with bytes of the source. */
+  sourceRows = 0;
+
+  get full(): boolean {
+    // Two, so that a pwrite and the CONTINUE linked to it stay together.
+    return this.count + 2 > ROWS;
+  }
+
+  /** UFFDIO_CONTINUE, ZEROPAGE, POISON, WAKE or UNREGISTER of whole pages. */
+  add(op: number, session: Session, region: ServedRegion, first: number, pages: number, demand: number): void {
+    this.#row(op, session, first, demand, session.addressOf(region, first), pages * session.pageSize);
+  }
+
+  /** UFFDIO_COPY of bytes of the source that lie at an address of this process. */
+  addCopy(session: Session, region: ServedRegion, first: number, pages: number, demand: number, source: number): void {
+    this.addZeroCopy(session, region, first, pages, demand, source);
+    this.#mark();
+  }
+
+  /** UFFDIO_COPY of zeroes, where there is no ZEROPAGE. */
+  addZeroCopy(
+    session: Session,
+    region: ServedRegion,
+    first: number,
+    pages: number,
+    demand: number,
+    source: number,
+  ): void {
+    const address = session.addressOf(region, first);
+    const at = this.#row(AnswerOp.copy, session, first, demand, address, pages * session.pageSize);
+    this.values[at + Answer.source] = source;
+  }
+
+  /** pwrite(2) from an address of this process into the memory; the row after it is done only if this one is. */
+  addWrite(session: Session, region: ServedRegion, first: number, pages: number, demand: number, source: number): void {
+    const address = session.addressOf(region, first);
+    const at = this.#row(AnswerOp.write, session, first, demand, address, pages * session.pageSize);
+    this.#mark();
+    this.values[at + Answer.mode] = Answer.link;
+    this.values[at + Answer.source] = source;
+    this.values[at + Answer.offset] = session.offsetOf(region, first);
+  }
+
+  /** An answer for a page at an address of no region. */
+  addStray(op: number, session: Session, address: number): void {
+    this.#row(op, session, -1, -1, address, session.pageSize);
+  }
+
+  /** Makes every answer that would show bytes of the source fall short (EBADF), and with it what is linked to it. */
+  cancelSourceRows(): void {
+    for (let row = 0; row < this.count; row++) {
+      if (this.fromSource[row] === 1) this.values[row * Answer.fields + Answer.slot] = -1;
+    }
+  }
+
+  op(row: number): number {
+    return this.values[row * Answer.fields + Answer.op]!;
+  }
+  result(row: number): number {
+    return this.values[row * Answer.fields + Answer.result]!;
+  }
+  length(row: number): number {
+    return this.values[row * Answer.fields + Answer.length]!;
+  }
+  start(row: number): number {
+    return this.values[row * Answer.fields + Answer.start]!;
+  }
+
+  clear(): void {
+    this.sessions.fill(undefined, 0, this.count);
+    this.count = 0;
+    this.sourceRows = 0;
+  }
+
+  #mark(): void {
+    this.fromSource[this.count - 1] = 1;
+    this.sourceRows++;
+  }
+
+  #row(op: number, session: Session, first: number, demand: number, start: number, length: number): number {
+    const row = this.count++;
+    this.sessions[row] = session;
+    this.firstPages[row] = first;
+    this.demands[row] = demand;
+    this.fromSource[row] = 0;
+    const at = row * Answer.fields;
+    this.values[at + Answer.slot] = session.slot;
+    this.values[at + Answer.op] = op;
+    this.values[at + Answer.mode] = 0;
+    this.values[at + Answer.start] = start;
+    this.values[at + Answer.length] = length;
+    this.values[at + Answer.source] = 0;
+    this.values[at + Answer.offset] = 0;
+    return at;
+  }
+}

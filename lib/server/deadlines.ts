@@ -1,0 +1,100 @@
+// What happens to faults that could not be answered in time: nobody waits for ever without a word.
+import { AnswerOp } from '../native/contract.js';
+import type { AnswerBlock } from './answer-block.js';
+import type { FailurePolicy, FromServing } from './messages.js';
+import { PageState } from './page-states.js';
+import type { Session, Waiting } from './session.js';
+
+export interface DeadlineParts {
+  readonly answers: AnswerBlock;
+  readonly onFailure: FailurePolicy;
+  readonly post: (message: FromServing) => void;
+  readonly flush: () => void;
+}
+
+export class Deadlines {
+  readonly #parts: DeadlineParts;
+  /** Sessions whose descriptor cannot be read any more, with the moment the policy acts on them as a whole. */
+  readonly #unreadable = new Map<Session, number>();
+
+  constructor(parts: DeadlineParts) {
+    this.#parts = parts;
+  }
+
+  /** The session's messages cannot be read: all that may be waiting is due at `at`. */
+  unreadable(session: Session, at: number): void {
+    this.#unreadable.set(session, at);
+  }
+
+  forget(session: Session): void {
+    this.#unreadable.delete(session);
+  }
+
+  get pending(): boolean {
+    return this.#unreadable.size > 0;
+  }
+
+  /** Acts on everything that is due. */
+  check(session: Session, now: number): void {
+    for (const [page, waiting] of session.waiting) {
+      if (waiting.deadline > now) continue;
+      if (waiting.asleep) this.#act(session, page, waiting);
+      else session.waiting.delete(page);
+    }
+    for (const [address, waiting] of session.strays) {
+      if (waiting.deadline <= now) this.#actOnStray(session, address, waiting);
+    }
+  }
+
+  /** Acts on the sessions whose messages cannot be read. */
+  checkUnreadable(now: number): void {
+    for (const [session, at] of this.#unreadable) {
+      if (at > now) continue;
+      this.#unreadable.delete(session);
+      this.#actOnAll(session);
+    }
+  }
+
+  /** UFFDIO_POISON does not exist here: left to stall, with a word. */
+  cannotPoison(session: Session, page: number): void {
+    const waiting = session.waiting.get(page);
+    if (waiting !== undefined) waiting.deadline = Infinity;
+    const reason = `UFFDIO_POISON needs Linux 6.6; ${waiting?.reason ?? 'the policy asked for it'}`;
+    this.#parts.post({ type: 'unserved', session: session.id, action: 'stall', page, reason });
+  }
+
+  #act(session: Session, page: number, waiting: Waiting): void {
+    waiting.deadline = Infinity;
+    const { onFailure, answers, post } = this.#parts;
+    if (onFailure !== 'poison') {
+      post({ type: 'unserved', session: session.id, action: onFailure, page, reason: waiting.reason });
+      return;
+    }
+    if (answers.full) this.#parts.flush();
+    answers.add(AnswerOp.poison, session, session.regionOfPage(page), page, 1, page);
+  }
+
+  #actOnStray(session: Session, address: number, waiting: Waiting): void {
+    waiting.deadline = Infinity;
+    const { onFailure, answers, post } = this.#parts;
+    if (onFailure === 'poison') {
+      if (answers.full) this.#parts.flush();
+      answers.addStray(AnswerOp.poison, session, address);
+    }
+    post({ type: 'unserved', session: session.id, action: onFailure, page: -1, reason: waiting.reason });
+  }
+
+  #actOnAll(session: Session): void {
+    const { onFailure, answers, post } = this.#parts;
+    const reason = session.parked ?? 'unreadable';
+    post({ type: 'unserved', session: session.id, action: onFailure, page: -1, reason });
+    if (onFailure !== 'poison') return;
+    for (const region of session.regions) {
+      for (let page = region.firstPage; page < region.firstPage + region.pages; page++) {
+        if (session.states.bytes[page] === PageState.poisoned) continue;
+        if (answers.full) this.#parts.flush();
+        answers.addStray(AnswerOp.poison, session, session.addressOf(region, page));
+      }
+    }
+  }
+}

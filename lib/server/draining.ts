@@ -1,0 +1,64 @@
+// Filling everything that is absent, behind demand: what a server owes its clients before it may go away.
+import { AnswerOp } from '../native/contract.js';
+import type { AnswerBlock } from './answer-block.js';
+import type { Fetches } from './fetches.js';
+import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
+import { PageState } from './page-states.js';
+import type { Session } from './session.js';
+
+export class Draining {
+  readonly #answers: AnswerBlock;
+  readonly #filler: PageFiller;
+  readonly #fetches: Fetches;
+
+  constructor(answers: AnswerBlock, filler: PageFiller, fetches: Fetches) {
+    this.#answers = answers;
+    this.#filler = filler;
+    this.#fetches = fetches;
+  }
+
+  /** Plans the next fill of the session. False when there is nothing to plan now: all is filled, or on its way. */
+  step(session: Session): boolean {
+    let page = this.#next(session, session.drainCursor);
+    // Once more from the start: answers that fell short have left absent pages behind.
+    if (page < 0) page = this.#next(session, 0);
+    if (page < 0) return false;
+    const region = session.regionOfPage(page);
+    const limit = Math.min(MAX_FILL_BYTES / session.pageSize, region.firstPage + region.pages - page);
+    // At a page that fell short before, one at a time.
+    const again = page < session.drainCursor;
+    const pages = again ? 1 : session.states.run(PageState.absent, page, limit);
+    if (!this.#filler.fillNow(session, region, page, pages, -1, again && session.writable)) {
+      if (!this.#fetches.available || !this.#fetches.request(session, region, page, pages, again && session.writable)) {
+        return false;
+      }
+      session.states.set(page, pages, PageState.fetching);
+    }
+    session.drainCursor = Math.max(session.drainCursor, page + pages);
+    return true;
+  }
+
+  #next(session: Session, from: number): number {
+    let page = session.states.next(PageState.absent, from, session.pages);
+    while (page >= 0 && session.hopeless(page)) page = session.states.next(PageState.absent, page + 1, session.pages);
+    return page;
+  }
+
+  /** Every page has content, and nobody waits. */
+  complete(session: Session): boolean {
+    const { states, pages } = session;
+    return (
+      session.waiting.size === 0 &&
+      states.next(PageState.absent, 0, pages) < 0 &&
+      states.next(PageState.fetching, 0, pages) < 0
+    );
+  }
+
+  /** Plans the end: UNREGISTER, then WAKE, which UNREGISTER alone does not do for those who wait for a MINOR fault. */
+  finish(session: Session): void {
+    for (const region of session.regions) {
+      this.#answers.add(AnswerOp.unregister, session, region, region.firstPage, region.pages, -1);
+      this.#answers.add(AnswerOp.wake, session, region, region.firstPage, region.pages, -1);
+    }
+  }
+}

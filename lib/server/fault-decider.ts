@@ -1,0 +1,156 @@
+// What to do about a page fault, decided from the state of its page: the message is only a hint.
+import { AnswerOp } from '../native/contract.js';
+import type { AnswerBlock } from './answer-block.js';
+import type { Fetches } from './fetches.js';
+import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
+import { PageState } from './page-states.js';
+import type { DemandFault, FaultPolicy, PageWindow } from './policy.js';
+import { MAX_ATTEMPTS, type ServedRegion, type Session } from './session.js';
+
+const FLAG_WRITE = 1;
+const FLAG_WP = 2;
+const FLAG_MINOR = 4;
+
+export interface DeciderParts {
+  readonly answers: AnswerBlock;
+  readonly filler: PageFiller;
+  readonly fetches: Fetches;
+  readonly policy: FaultPolicy;
+  readonly faultDeadlineMs: number;
+  /** Why the source can no longer be trusted, once it cannot. */
+  readonly sourceFailure: () => string | undefined;
+  readonly flush: () => void;
+}
+
+export class FaultDecider {
+  readonly #parts: DeciderParts;
+  readonly #policy: FaultPolicy;
+  readonly #fault: DemandFault = { session: 0, region: 0, page: 0, regionPages: 0, pageSize: 0, write: false };
+  readonly #window: PageWindow = { first: 0, pages: 0 };
+  /** Faults that found every place for a fetch taken; looked at again when one is free. */
+  readonly backlog: { session: Session; page: number; flags: number }[] = [];
+
+  constructor(parts: DeciderParts) {
+    this.#parts = parts;
+    this.#policy = parts.policy;
+  }
+
+  /** @param narrow the page alone, after an answer for more pages fell short */
+  decide(session: Session, region: ServedRegion, page: number, flags: number, narrow: boolean): void {
+    if (this.#parts.answers.full) this.#parts.flush();
+    if ((flags & FLAG_WP) !== 0) {
+      this.#parts.answers.add(AnswerOp.unprotect, session, region, page, 1, page);
+      return;
+    }
+    const minor = (flags & FLAG_MINOR) !== 0;
+    switch (session.states.bytes[page]) {
+      case PageState.absent:
+        this.#fetch(session, region, page, flags, narrow);
+        break;
+      case PageState.fetching:
+        // In this very batch: its answer wakes everybody. With a fetch worker: noted, for its deadline.
+        if (this.#parts.fetches.underWay > 0 && this.#parts.fetches.covers(session, page)) {
+          session.wait(page, 'the source has not delivered the page yet', this.#parts.faultDeadlineMs);
+        }
+        break;
+      case PageState.poisoned:
+        this.#parts.answers.add(AnswerOp.poison, session, region, page, 1, page);
+        break;
+      case PageState.resident:
+        if (minor) this.#continue(session, region, page, flags, narrow);
+        // It was there and is not in the page cache any more: somebody dropped it. Never the old content.
+        else this.#parts.filler.zero(session, region, page);
+        break;
+      default:
+        if (minor) this.#parts.answers.add(AnswerOp.continue, session, region, page, 1, page);
+        else this.#parts.filler.zero(session, region, page);
+    }
+  }
+
+  #continue(session: Session, region: ServedRegion, page: number, flags: number, narrow: boolean): void {
+    this.#clip(session, region, page, flags, narrow, PageState.resident, Infinity);
+    this.#parts.answers.add(AnswerOp.continue, session, region, this.#window.first, this.#window.pages, page);
+  }
+
+  #fetch(session: Session, region: ServedRegion, page: number, flags: number, narrow: boolean): void {
+    const { answers, filler, fetches, faultDeadlineMs } = this.#parts;
+    if (session.hopeless(page)) {
+      session.waiting.get(page)!.asleep = true;
+      return;
+    }
+    const failure = this.#parts.sourceFailure();
+    if (failure !== undefined) {
+      session.wait(page, failure, faultDeadlineMs).attempts = MAX_ATTEMPTS;
+      return;
+    }
+    // A MINOR fault on a page never filled: the page cache holds something (fallocate, another mapping's touch), but
+    // not the source's bytes. COPY would find the page there, and CONTINUE show what is in it.
+    const cached = (flags & FLAG_MINOR) !== 0;
+    if (cached && !session.writable) {
+      const reason =
+        'the page is in the page cache with unknown content, and the memory is not sealed against shrinking';
+      session.wait(page, reason, faultDeadlineMs).attempts = MAX_ATTEMPTS;
+      return;
+    }
+    const verdict = this.#verdict(session, region, page, flags);
+    if (verdict !== 'fetch') {
+      if (verdict === 'zero') filler.zero(session, region, page);
+      else answers.add(AnswerOp.poison, session, region, page, 1, page);
+      return;
+    }
+    this.#clip(session, region, page, flags, narrow || cached, PageState.absent, MAX_FILL_BYTES / session.pageSize);
+    const { first, pages } = this.#window;
+    if (filler.fillNow(session, region, first, pages, page, cached)) return;
+    if (!fetches.available) {
+      session.wait(page, 'the source has no bytes for the page', faultDeadlineMs).attempts = MAX_ATTEMPTS;
+      return;
+    }
+    session.wait(page, 'the source has not delivered the page yet', faultDeadlineMs);
+    if (fetches.request(session, region, first, pages, cached)) session.states.set(first, pages, PageState.fetching);
+    else this.backlog.push({ session, page, flags });
+  }
+
+  #verdict(session: Session, region: ServedRegion, page: number, flags: number): 'fetch' | 'zero' | 'poison' {
+    if (this.#policy.decide === undefined) return 'fetch';
+    this.#describe(session, region, page, flags);
+    return this.#policy.decide(this.#fault);
+  }
+
+  /** Sets the window to what the policy brings along: of that state, connected to the page, at most `limit` pages. */
+  #clip(
+    session: Session,
+    region: ServedRegion,
+    page: number,
+    flags: number,
+    narrow: boolean,
+    state: number,
+    limit: number,
+  ): void {
+    const window = this.#window;
+    window.first = page - region.firstPage;
+    window.pages = 1;
+    if (!narrow && this.#policy.bringAlong !== undefined) {
+      this.#describe(session, region, page, flags);
+      this.#policy.bringAlong(this.#fault, window);
+    }
+    const wantedFirst = Math.max(0, window.first) + region.firstPage;
+    const wantedEnd = Math.min(region.pages, window.first + window.pages) + region.firstPage;
+    const states = session.states.bytes;
+    let first = page;
+    let end = page + 1;
+    while (end < wantedEnd && states[end] === state && end - first < limit) end++;
+    while (first > wantedFirst && states[first - 1] === state && end - first < limit) first--;
+    window.first = first;
+    window.pages = end - first;
+  }
+
+  #describe(session: Session, region: ServedRegion, page: number, flags: number): void {
+    const fault = this.#fault;
+    fault.session = session.id;
+    fault.region = region.index;
+    fault.page = page - region.firstPage;
+    fault.regionPages = region.pages;
+    fault.pageSize = session.pageSize;
+    fault.write = (flags & FLAG_WRITE) !== 0;
+  }
+}

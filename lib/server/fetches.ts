@@ -1,0 +1,96 @@
+// Reads that would block, as the serving worker sees them: asked of fetch workers, answered into an arena both share.
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { native } from '../native/load.js';
+import type { FetchReply, FetchRequest } from './messages.js';
+import { MAX_FILL_BYTES } from './page-filler.js';
+import type { ServedRegion, Session } from './session.js';
+
+/** Reads under way at once per serving worker; each has a place of MAX_FILL_BYTES in the arena. */
+const PLACES = 4;
+
+export interface Fetch {
+  readonly session: Session;
+  readonly region: ServedRegion;
+  readonly first: number;
+  readonly pages: number;
+  /** The page cache held the faulting page already, with content of nobody's knowing. */
+  readonly cached: boolean;
+  readonly place: number;
+}
+
+export class Fetches {
+  readonly #ports: readonly MessagePort[];
+  readonly #sourceSize: number;
+  readonly #arena = new Uint8Array(new SharedArrayBuffer(PLACES * MAX_FILL_BYTES));
+  readonly #address = native().addressOf(this.#arena);
+  readonly #free = Array.from({ length: PLACES }, (_, place) => place);
+  readonly #underWay = new Map<number, Fetch>();
+  #nextId = 0;
+
+  constructor(ports: readonly MessagePort[], sourceSize: number, wakeFd: number) {
+    this.#ports = ports;
+    this.#sourceSize = sourceSize;
+    for (const port of ports) port.postMessage({ arena: this.#arena.buffer, wakeFd });
+  }
+
+  /** Whether there is anybody to ask. */
+  get available(): boolean {
+    return this.#ports.length > 0;
+  }
+
+  get underWay(): number {
+    return this.#underWay.size;
+  }
+
+  get full(): boolean {
+    return this.#free.length === 0;
+  }
+
+  /** Asks for pages of one region, at most MAX_FILL_BYTES. False when every place is taken. */
+  request(session: Session, region: ServedRegion, first: number, pages: number, cached: boolean): boolean {
+    const place = this.#free.pop();
+    if (place === undefined) return false;
+    const id = this.#nextId++;
+    this.#underWay.set(id, { session, region, first, pages, cached, place });
+    session.counters.fetches++;
+    const length = pages * session.pageSize;
+    const offset = session.offsetOf(region, first);
+    const available = Math.min(length, this.#sourceSize - offset);
+    const arenaOffset = place * MAX_FILL_BYTES;
+    if (available < length) this.#arena.fill(0, arenaOffset + available, arenaOffset + length);
+    const request: FetchRequest = { id, arenaOffset, length: available, offset };
+    this.#ports[id % this.#ports.length]!.postMessage(request);
+    return true;
+  }
+
+  /** Whether a fetch under way covers the page. */
+  covers(session: Session, page: number): boolean {
+    for (const fetch of this.#underWay.values()) {
+      if (fetch.session === session && page >= fetch.first && page < fetch.first + fetch.pages) return true;
+    }
+    return false;
+  }
+
+  /** Every reply that has come. The place of each stays taken until `release`. */
+  *replies(): Generator<{ fetch: Fetch; address: number; error: string | undefined }> {
+    for (const port of this.#ports) {
+      let received;
+      while ((received = receiveMessageOnPort(port)) !== undefined) {
+        const reply = received.message as FetchReply;
+        const fetch = this.#underWay.get(reply.id);
+        if (fetch === undefined) continue;
+        this.#underWay.delete(reply.id);
+        yield { fetch, address: this.#address + fetch.place * MAX_FILL_BYTES, error: reply.error };
+      }
+    }
+  }
+
+  /** The bytes of a fetch are no longer needed: its answers have been given. */
+  release(fetch: Fetch): void {
+    this.#free.push(fetch.place);
+  }
+
+  close(): void {
+    for (const port of this.#ports) port.close();
+  }
+}

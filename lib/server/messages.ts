@@ -1,0 +1,103 @@
+// What the main thread, the serving workers and the fetch workers tell each other.
+import type { FillWay, memoryKinds } from '../memory/kinds.js';
+import type { ModuleReference } from './page-source.js';
+import type { StateCounts } from './page-states.js';
+
+/** What the server does at the deadline of a fault it cannot answer. */
+export type FailurePolicy = 'poison' | 'kill' | 'stall';
+
+export interface SessionCounters {
+  /** Page-fault messages read. */
+  faults: number;
+  /** Pages filled from the source, demanded or brought along. */
+  filledPages: number;
+  zeroPages: number;
+  poisonedPages: number;
+  /** Reads that had to wait for a fetch worker. */
+  fetches: number;
+}
+
+export interface SessionStats extends SessionCounters {
+  readonly session: number;
+  readonly pages: number;
+  readonly states: StateCounts;
+  /** Demand faults without an answer yet, with the reason. */
+  readonly waiting: readonly { page: number; reason: string }[];
+}
+
+/** Everything a serving worker is started with. */
+export interface ServingOptions {
+  readonly sourceSizeBytes: number;
+  /** Opened in the worker; none when the source has no readNow. */
+  readonly source?: ModuleReference;
+  readonly policy?: ModuleReference;
+  /** Pages brought along by the default policy. */
+  readonly faultAround: number;
+  readonly faultDeadlineMs: number;
+  readonly onFailure: FailurePolicy;
+  readonly spinUs: number;
+  readonly cpus: readonly number[];
+  /** The largest page size a session may have, which buffers are made for. */
+  readonly fetchPort?: import('node:worker_threads').MessagePort;
+}
+
+export interface AttachMessage {
+  readonly type: 'attach';
+  readonly session: number;
+  /** Both descriptors belong to the worker from here on; memory is -1 when there is none it may write to. */
+  readonly userfaultfd: number;
+  readonly memory: number;
+  readonly kind: keyof typeof memoryKinds;
+  readonly fill: FillWay;
+  readonly pageSize: number;
+  readonly regions: readonly { start: number; size: number; offset: number }[];
+  /** All pages hold their content already: MINOR faults are continued, nothing is fetched. */
+  readonly resident: boolean;
+}
+
+export type ToServing =
+  | AttachMessage
+  | { readonly type: 'drain' }
+  | { readonly type: 'orphaned'; readonly session: number }
+  | { readonly type: 'release'; readonly session: number }
+  | { readonly type: 'stats'; readonly request: number }
+  | { readonly type: 'stop' };
+
+export type FromServing =
+  | { readonly type: 'ready'; readonly wakeFd: number }
+  | { readonly type: 'failed'; readonly error: string }
+  | { readonly type: 'attached'; readonly session: number; readonly error?: string }
+  /** The session is over: its address space is gone, or it was drained. */
+  | {
+      readonly type: 'detached';
+      readonly session: number;
+      readonly why: 'gone' | 'drained' | 'released';
+      readonly stats: SessionStats;
+    }
+  | { readonly type: 'parked'; readonly session: number; readonly reason: string }
+  | {
+      readonly type: 'unserved';
+      readonly session: number;
+      readonly action: FailurePolicy;
+      readonly page: number;
+      readonly reason: string;
+    }
+  | { readonly type: 'source-failed'; readonly reason: string }
+  | { readonly type: 'stats'; readonly request: number; readonly sessions: readonly SessionStats[] };
+
+/** A read for a fetch worker; its bytes go to `arena` at `arenaOffset`. */
+export interface FetchRequest {
+  readonly id: number;
+  readonly arenaOffset: number;
+  readonly length: number;
+  readonly offset: number;
+}
+export interface FetchArena {
+  readonly arena: SharedArrayBuffer;
+  /** The eventfd to ring when a reply has been posted. */
+  readonly wakeFd: number;
+}
+export interface FetchReply {
+  readonly id: number;
+  readonly error?: string;
+}

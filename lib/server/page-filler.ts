@@ -1,0 +1,85 @@
+// Getting the bytes of absent pages to where the kernel shows them: reads what the source has at once, plans the
+// answers that show it.
+import { native } from '../native/load.js';
+import { AnswerOp } from '../native/contract.js';
+import type { AnswerBlock } from './answer-block.js';
+import type { PageSource } from './page-source.js';
+import { PageState } from './page-states.js';
+import type { ServedRegion, Session } from './session.js';
+
+/** Largest page a session may have, and most bytes of one answer from the source. */
+export const MAX_FILL_BYTES = 2 * 2 ** 20;
+
+export class PageFiller {
+  readonly #source: PageSource | undefined;
+  readonly #sourceSize: number;
+  readonly #answers: AnswerBlock;
+  readonly #flush: () => void;
+  // Between the source and the page: a file can shrink or change while it is read, and only bytes that have been
+  // checked afterwards may become visible.
+  readonly #bounce = new Uint8Array(new SharedArrayBuffer(MAX_FILL_BYTES));
+  readonly #bounceAddress = native().addressOf(this.#bounce);
+  readonly #zeroes = new Uint8Array(new SharedArrayBuffer(MAX_FILL_BYTES));
+  #used = 0;
+
+  constructor(source: PageSource | undefined, sourceSize: number, answers: AnswerBlock, flush: () => void) {
+    this.#source = source;
+    this.#sourceSize = sourceSize;
+    this.#answers = answers;
+    this.#flush = flush;
+  }
+
+  /** Plans to fill pages of one region if the source has their bytes at once; false when it has not. */
+  fillNow(
+    session: Session,
+    region: ServedRegion,
+    first: number,
+    pages: number,
+    demand: number,
+    cached: boolean,
+  ): boolean {
+    if (this.#source?.readNow === undefined) return false;
+    const length = pages * session.pageSize;
+    if (this.#used + length > MAX_FILL_BYTES) this.#flush();
+    const at = this.#used;
+    const offset = session.offsetOf(region, first);
+    const available = Math.min(length, this.#sourceSize - offset);
+    if (!this.#source.readNow(this.#bounce, at, available, offset)) return false;
+    if (available < length) this.#bounce.fill(0, at + available, at + length);
+    this.#used += length;
+    this.show(session, region, first, pages, demand, this.#bounceAddress + at, cached);
+    return true;
+  }
+
+  /** Plans to show bytes of the source that lie at an address. @param cached the page cache holds the page already */
+  show(
+    session: Session,
+    region: ServedRegion,
+    first: number,
+    pages: number,
+    demand: number,
+    address: number,
+    cached: boolean,
+  ): void {
+    if (this.#answers.full) this.#flush();
+    session.states.set(first, pages, PageState.fetching);
+    if (cached || session.fill === 'continue') {
+      this.#answers.addWrite(session, region, first, pages, demand, address);
+      this.#answers.add(AnswerOp.continue, session, region, first, pages, demand);
+    } else {
+      this.#answers.addCopy(session, region, first, pages, demand, address);
+    }
+  }
+
+  /** Plans to show a page of zeroes. */
+  zero(session: Session, region: ServedRegion, page: number): void {
+    if (this.#answers.full) this.#flush();
+    if (session.kind.zeropage) this.#answers.add(AnswerOp.zeropage, session, region, page, 1, page);
+    else this.#answers.addZeroCopy(session, region, page, 1, page, native().addressOf(this.#zeroes));
+  }
+
+  /** The answers have been given: the bytes are free to be overwritten. */
+  reset(): void {
+    this.#used = 0;
+  }
+}

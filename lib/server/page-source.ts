@@ -1,0 +1,48 @@
+// Where page bytes come from: the interface the server knows, never a concrete source.
+
+/**
+ * A source of page bytes. `readNow` runs in the serving worker, between a fault and its answer: it must neither block
+ * nor wait. `read` runs in a fetch worker, or on the thread that made the server for a source given as an object, and
+ * may take as long as it needs. A source has at least one of them.
+ */
+export interface PageSource {
+  /** Fills `length` bytes of `target` at `targetOffset` with those at `offset`. False when that would block. */
+  readNow?(target: Uint8Array, targetOffset: number, length: number, offset: number): boolean;
+  /** The same, when it is ready; rejects when the bytes cannot be had. Bytes of a changed source are an error. */
+  read?(target: Uint8Array, targetOffset: number, length: number, offset: number): Promise<void> | void;
+  /**
+   * Whether what was read is still what the source was when it was opened; asked after reading, before any page becomes
+   * visible. Default: yes.
+   */
+  unchanged?(): boolean;
+  close?(): void;
+}
+
+/** A module of user code that workers import. */
+export interface ModuleReference {
+  /** `new URL('./my-source.js', import.meta.url)`, or such a URL as text. */
+  readonly module: URL | string;
+  /** Passed to the module's function; must be cloneable. */
+  readonly data?: unknown;
+}
+
+/** The reference as it can travel to a worker: a URL object cannot. */
+export function portable(reference: ModuleReference): ModuleReference {
+  return { ...reference, module: String(reference.module) };
+}
+
+/** What `FaultServer` is given: made by fileSource, moduleSource or objectSource. */
+export interface SourceSpec {
+  /** Bytes. A last page that is not full is filled up with zeroes. */
+  readonly sizeBytes: number;
+  /** Exports `openSource(data): PageSource | Promise<PageSource>`; opened once in each worker that uses it. */
+  readonly module?: ModuleReference;
+  /** Where the module is opened: `readNow` needs `serving`, `read` needs `fetching`. */
+  readonly runsIn?: 'serving' | 'fetching' | 'both';
+  /** Threads for `read`: more than one where reads block. */
+  readonly fetchWorkers?: number;
+  /** A source on the thread that made the server. */
+  readonly object?: PageSource;
+  /** Called when the server is closed. */
+  readonly close?: () => void;
+}

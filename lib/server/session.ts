@@ -1,0 +1,137 @@
+// One client's memory, as its serving worker sees it: regions, page states, and who is waiting for what.
+import type { FillWay, MemoryKind } from '../memory/kinds.js';
+import type { SessionCounters } from './messages.js';
+import { PageStates } from './page-states.js';
+
+/** A mapping of the handshake. Pages of all regions of a session are numbered through; `firstPage` is the first. */
+export interface ServedRegion {
+  readonly index: number;
+  readonly start: number;
+  readonly end: number;
+  /** Offset in the source and in the memory. */
+  readonly offset: number;
+  readonly firstPage: number;
+  readonly pages: number;
+}
+
+/** A demand fault that could not be answered at once. */
+export interface Waiting {
+  /** performance.now() at which the policy acts; Infinity once it has and the fault is left to stall. */
+  deadline: number;
+  reason: string;
+  /** Answers that fell short since; a page that keeps failing is left to its deadline. */
+  attempts: number;
+  /** A message has come since the waiter was last woken; what nobody waits for is forgotten at its deadline. */
+  asleep: boolean;
+}
+
+/** Retries of one page before it is left to its deadline: more than any race needs, few enough not to spin. */
+export const MAX_ATTEMPTS = 16;
+
+export class Session {
+  readonly id: number;
+  readonly slot: number;
+  readonly kind: MemoryKind;
+  readonly fill: FillWay;
+  /** Whether the memory may be written with pwrite(2): sealed against shrinking. */
+  readonly writable: boolean;
+  readonly pageSize: number;
+  readonly regions: readonly ServedRegion[];
+  readonly pages: number;
+  readonly states: PageStates;
+  readonly waiting = new Map<number, Waiting>();
+  readonly counters: SessionCounters = { faults: 0, filledPages: 0, zeroPages: 0, poisonedPages: 0, fetches: 0 };
+  /** Why nothing more is answered; the policy acts on each fault at its deadline. */
+  parked: string | undefined;
+  /** Faults at addresses of no region, by address: they can only be left to the policy. */
+  readonly strays = new Map<number, Waiting>();
+  /** Where the next absent page is looked for while draining. */
+  drainCursor = 0;
+  readonly #attention: Set<Session>;
+
+  /** @param options.attention where a session with faults that wait is noted, so that nobody has to look for them */
+  constructor(options: {
+    id: number;
+    slot: number;
+    kind: MemoryKind;
+    fill: FillWay;
+    writable: boolean;
+    pageSize: number;
+    regions: readonly { start: number; size: number; offset: number }[];
+    attention: Set<Session>;
+  }) {
+    this.#attention = options.attention;
+    this.id = options.id;
+    this.slot = options.slot;
+    this.kind = options.kind;
+    this.fill = options.fill;
+    this.writable = options.writable;
+    this.pageSize = options.pageSize;
+    let firstPage = 0;
+    this.regions = options.regions.map(({ start, size, offset }, index) => {
+      const region = { index, start, end: start + size, offset, firstPage, pages: size / this.pageSize };
+      firstPage += region.pages;
+      return region;
+    });
+    this.pages = firstPage;
+    this.states = new PageStates(firstPage);
+  }
+
+  /** The region of an address, or undefined. */
+  regionAt(address: number): ServedRegion | undefined {
+    for (const region of this.regions) if (address >= region.start && address < region.end) return region;
+    return undefined;
+  }
+
+  regionOfPage(page: number): ServedRegion {
+    for (const region of this.regions) if (page < region.firstPage + region.pages) return region;
+    throw new RangeError(`page ${page} of ${this.pages}`);
+  }
+
+  addressOf(region: ServedRegion, page: number): number {
+    return region.start + (page - region.firstPage) * this.pageSize;
+  }
+
+  /** Offset of a page in the source and in the memory. */
+  offsetOf(region: ServedRegion, page: number): number {
+    return region.offset + (page - region.firstPage) * this.pageSize;
+  }
+
+  /** Notes a demand fault that has to wait. Keeps the deadline of one that waits already. */
+  wait(page: number, reason: string, deadlineMs: number): Waiting {
+    return this.#note(this.waiting, page, reason, deadlineMs);
+  }
+
+  /** The same for a fault at an address of no region. */
+  stray(address: number, reason: string, deadlineMs: number): void {
+    this.#note(this.strays, address, reason, deadlineMs);
+  }
+
+  /** Whether a page has failed so often that it is left to its deadline. */
+  hopeless(page: number): boolean {
+    return (this.waiting.get(page)?.attempts ?? 0) >= MAX_ATTEMPTS;
+  }
+
+  #note(where: Map<number, Waiting>, key: number, reason: string, deadlineMs: number): Waiting {
+    let waiting = where.get(key);
+    if (waiting === undefined) {
+      waiting = { deadline: performance.now() + deadlineMs, reason, attempts: 0, asleep: true };
+      where.set(key, waiting);
+      this.#attention.add(this);
+    }
+    waiting.reason = reason;
+    waiting.asleep = true;
+    return waiting;
+  }
+
+  /** The pages have been answered: nobody waits for them. */
+  answered(first: number, count: number): void {
+    if (this.waiting.size === 0) return;
+    if (count === 1) this.waiting.delete(first);
+    else for (const page of this.waiting.keys()) if (page >= first && page < first + count) this.waiting.delete(page);
+  }
+
+  close(): void {
+    this.states.close();
+  }
+}

@@ -1,0 +1,182 @@
+// After a batch of answers: from the results to the states of the pages, and what falls short to its next attempt.
+import { errnoName } from '../errors.js';
+import { AnswerOp } from '../native/contract.js';
+import type { AnswerBlock } from './answer-block.js';
+import { PageState } from './page-states.js';
+import { MAX_ATTEMPTS, type Session } from './session.js';
+
+const ENOENT = -2;
+const ESRCH = -3;
+const EBADF = -9;
+const EAGAIN = -11;
+const EFAULT = -14;
+const EEXIST = -17;
+const EINVAL = -22;
+const ENOTTY = -25;
+const ECANCELED = -125;
+
+/** A page to be decided again, by itself. */
+export interface Retry {
+  readonly session: Session;
+  readonly page: number;
+  readonly minor: boolean;
+}
+
+export interface SettlingParts {
+  readonly answers: AnswerBlock;
+  readonly faultDeadlineMs: number;
+  readonly sourceFailure: () => string | undefined;
+  /** The address space of the session is gone. */
+  readonly gone: (session: Session) => void;
+  readonly poisoned: (session: Session, page: number, reason: string) => void;
+  /** UFFDIO_POISON does not exist here (before Linux 6.6). */
+  readonly cannotPoison: (session: Session, page: number) => void;
+}
+
+export class Settling {
+  readonly #parts: SettlingParts;
+  readonly #answers: AnswerBlock;
+  readonly retries: Retry[] = [];
+  // Rows to wake, as [session, first page, pages]: added once the block is empty again.
+  readonly #wakes: [Session, number, number][] = [];
+
+  constructor(parts: SettlingParts) {
+    this.#parts = parts;
+    this.#answers = parts.answers;
+  }
+
+  /** Settles every row, empties the block, and plans the wakes that came of it. */
+  settle(): void {
+    const answers = this.#answers;
+    for (let row = 0; row < answers.count; row++) {
+      const session = answers.sessions[row]!;
+      const result = answers.result(row);
+      if (result === answers.length(row)) this.#done(session, row, result);
+      else if (result === ESRCH) this.#parts.gone(session);
+      else if (answers.firstPages[row]! >= 0) this.#short(session, row, result);
+    }
+    answers.clear();
+    for (const [session, first, pages] of this.#wakes) {
+      answers.add(AnswerOp.wake, session, session.regionOfPage(first), first, pages, -1);
+    }
+    this.#wakes.length = 0;
+  }
+
+  #done(session: Session, row: number, bytes: number): void {
+    const first = this.#answers.firstPages[row]!;
+    if (first < 0) return;
+    const pages = bytes / session.pageSize;
+    switch (this.#answers.op(row)) {
+      case AnswerOp.continue:
+      case AnswerOp.copy:
+        if (session.states.bytes[first] !== PageState.fetching) {
+          if (this.#answers.op(row) === AnswerOp.copy) this.#zeroed(session, first);
+        } else {
+          session.states.set(first, pages, PageState.resident);
+          session.counters.filledPages += pages;
+        }
+        session.answered(first, pages);
+        break;
+      case AnswerOp.zeropage:
+        this.#zeroed(session, first);
+        session.answered(first, 1);
+        break;
+      case AnswerOp.poison: {
+        const waiting = session.waiting.get(first);
+        session.states.set(first, 1, PageState.poisoned);
+        session.counters.poisonedPages++;
+        session.answered(first, 1);
+        this.#parts.poisoned(session, first, waiting?.reason ?? 'the policy says so');
+        break;
+      }
+    }
+  }
+
+  #zeroed(session: Session, page: number): void {
+    session.states.set(page, 1, PageState.zero);
+    session.counters.zeroPages++;
+  }
+
+  #short(session: Session, row: number, result: number): void {
+    const answers = this.#answers;
+    const op = answers.op(row);
+    // Waking, unregistering: nothing to make up for. The row behind a write that fell short: dealt with there.
+    if (op === AnswerOp.wake || op === AnswerOp.unregister || result === ECANCELED) return;
+    let first = answers.firstPages[row]!;
+    let pages = answers.length(row) / session.pageSize;
+    if (result > 0 && op !== AnswerOp.write) {
+      const done = Math.floor(result / session.pageSize);
+      this.#done(session, row, done * session.pageSize);
+      first += done;
+      pages -= done;
+    }
+    if (session.states.bytes[first] === PageState.fetching) session.states.set(first, pages, PageState.absent);
+    if (result > 0 && op !== AnswerOp.write) {
+      // What stopped it shows when the next page is tried: whoever waits there faults again.
+      this.#wakes.push([session, first, pages]);
+      return;
+    }
+    const demand = answers.demands[row]!;
+    if (demand < 0) this.#shortUnasked(session, op, first, pages, result);
+    else this.#shortDemand(session, op, first, pages, demand, result);
+  }
+
+  /** A fill nobody asked for: only what can be known for certain is noted. */
+  #shortUnasked(session: Session, op: number, first: number, pages: number, result: number): void {
+    if (result !== EEXIST || pages > 1) return;
+    // Mapped already, or (COPY to a page in the page cache) to be written where it is.
+    if (op === AnswerOp.continue || session.kind.copyExists === 'mapped' || !session.writable) {
+      session.states.set(first, 1, PageState.resident);
+    }
+  }
+
+  #shortDemand(session: Session, op: number, first: number, pages: number, demand: number, result: number): void {
+    if (pages > 1) {
+      // One page of several is in the way. The faulting one by itself; the others fault again.
+      this.retries.push({ session, page: demand, minor: op === AnswerOp.continue });
+      this.#wakes.push([session, first, pages]);
+      return;
+    }
+    switch (result) {
+      case EEXIST:
+        if (op === AnswerOp.poison || (op === AnswerOp.copy && session.kind.copyExists === 'mapped')) {
+          session.states.set(demand, 1, PageState.resident);
+          session.answered(demand, 1);
+          this.#wakes.push([session, demand, 1]);
+        } else {
+          this.#wakeAndCount(session, demand, 'EEXIST: the page is there, or the huge page pool is empty');
+        }
+        break;
+      case ENOENT:
+      case EFAULT:
+        this.#wakeAndCount(session, demand, `${errnoName(result)[0]}: the page is not mapped any more`);
+        break;
+      case EINVAL:
+      case ENOTTY:
+        if (op === AnswerOp.poison) this.#parts.cannotPoison(session, demand);
+        else this.#wakeAndCount(session, demand, `${errnoName(result)[0]}: ${errnoName(result)[1]}`);
+        break;
+      case EBADF:
+        session.wait(
+          demand,
+          this.#parts.sourceFailure() ?? 'the descriptor is closed',
+          this.#parts.faultDeadlineMs,
+        ).attempts = MAX_ATTEMPTS;
+        break;
+      default: {
+        const reason = result === EAGAIN ? 'the mappings are being changed' : `${errnoName(result)[0]} of the answer`;
+        session.wait(demand, reason, this.#parts.faultDeadlineMs);
+        this.retries.push({ session, page: demand, minor: op === AnswerOp.continue });
+      }
+    }
+  }
+
+  /** Lets the waiter look again, unless that has not helped often enough. */
+  #wakeAndCount(session: Session, page: number, reason: string): void {
+    const waiting = session.wait(page, reason, this.#parts.faultDeadlineMs);
+    waiting.attempts++;
+    if (waiting.attempts >= MAX_ATTEMPTS) return;
+    waiting.asleep = false;
+    this.#wakes.push([session, page, 1]);
+  }
+}

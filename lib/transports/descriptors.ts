@@ -1,0 +1,69 @@
+// Telling received descriptors apart without calling into them: a client can send one of a file system of its own
+// (FUSE) on which even fstat(2) and close(2) hang.
+import { readFileSync, readlinkSync } from 'node:fs';
+import { UffdError } from '../errors.js';
+import { Memfd } from '../memory/memfd.js';
+import { native } from '../native/load.js';
+import { Feature, featureNames } from '../userfaultfd/features.js';
+
+const O_ACCMODE = 0o3;
+const O_NONBLOCK = 0o4000;
+/** In fdinfo's features once UFFDIO_API is done. */
+const API_DONE = 1n << 31n;
+/** Features whose events a server has no answer to. */
+const UNSERVED = Feature.eventFork | Feature.eventRemap | Feature.sigbus;
+
+function refuse(reason: string): never {
+  throw new UffdError('ERR_HANDOFF_REFUSED', reason);
+}
+
+function linkOf(fd: number): string {
+  return readlinkSync(`/proc/self/fd/${fd}`);
+}
+
+function openFlags(fdinfo: string): number {
+  return parseInt(/^flags:\s*([0-7]+)/m.exec(fdinfo)?.[1] ?? '0', 8);
+}
+
+/** @throws UffdError ERR_HANDOFF_REFUSED unless it is a userfaultfd this server can answer for */
+export function checkUserfaultfd(fd: number): void {
+  const link = linkOf(fd);
+  if (link !== 'anon_inode:[userfaultfd]') refuse(`the first descriptor is not a userfaultfd but ${link}`);
+  const fdinfo = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
+  if ((openFlags(fdinfo) & O_NONBLOCK) === 0) refuse('the userfaultfd is blocking: open it with O_NONBLOCK');
+  const features = BigInt(`0x${/^API:\s*[0-9a-f]+:([0-9a-f]+):/m.exec(fdinfo)?.[1] ?? '0'}`);
+  if ((features & API_DONE) === 0n) refuse('UFFDIO_API has not been done on the userfaultfd');
+  const unserved = features & UNSERVED;
+  if (unserved !== 0n)
+    refuse(`the userfaultfd has features that are not served: ${[...featureNames(unserved)].join(', ')}`);
+}
+
+/** The memory behind the mappings, and whether the server may write to it. */
+export interface CheckedMemory {
+  readonly writable: boolean;
+  readonly pageSize: number;
+  readonly sizeBytes: number;
+}
+
+/**
+ * Checks the second descriptor, and seals it against shrinking where that is possible. Only memory that cannot shrink is
+ * ever written: pwrite(2) would grow it again.
+ * @throws UffdError ERR_HANDOFF_REFUSED unless it is a memfd
+ */
+export function checkMemory(fd: number): CheckedMemory {
+  if (native().sealsOf(fd) < 0) refuse(`the second descriptor is not a memfd but ${linkOf(fd)}`);
+  const duplicate = native().duplicateFd(fd);
+  if (duplicate < 0) refuse('too many open files in the server');
+  using memfd = Memfd.adopt(duplicate);
+  if (!memfd.seals().has('shrink') && !memfd.seals().has('seal')) {
+    try {
+      memfd.addSeals('shrink');
+    } catch {
+      // A read-only descriptor: it stays unsealed, and the memory unwritten.
+    }
+  }
+  const seals = memfd.seals();
+  const sealed = seals.has('shrink') && !seals.has('write') && !seals.has('futureWrite');
+  const readOnly = (openFlags(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) & O_ACCMODE) === 0;
+  return { writable: sealed && !readOnly, pageSize: memfd.pageSize, sizeBytes: memfd.sizeBytes };
+}

@@ -1,0 +1,217 @@
+// The socket at which clients hand over their memory: accepts, checks, attaches, and watches who goes away.
+import { EventEmitter } from 'node:events';
+import { lstatSync } from 'node:fs';
+import { UffdError, messageOf } from '../errors.js';
+import { kindOf } from '../memory/kinds.js';
+import { pageSize } from '../memory/page-size.js';
+import type { NativeFdWatcher, NativeUnixSocket } from '../native/contract.js';
+import { native } from '../native/load.js';
+import type { FaultServer } from '../server/fault-server.js';
+import { Connection } from './connection.js';
+import { checkMemory, checkUserfaultfd } from './descriptors.js';
+import { receiveHandshake } from './handshake.js';
+import { checkMappings, parseMappings } from './mappings.js';
+import { listenAt, removeSocket } from './socket-path.js';
+
+export interface ListenerOptions {
+  /** Path of the socket, at most 107 bytes. */
+  readonly path: string;
+  /** User ids that may connect, beside this process's own and root. */
+  readonly allowUids?: readonly number[];
+  /** How long a client may take for its handshake, in milliseconds. Default 10,000. */
+  readonly handshakeTimeoutMs?: number;
+}
+
+export interface ListenerEvents {
+  /** A client's memory is being served. */
+  session: [session: number, peer: { pid: number; uid: number }];
+  /** A client was turned away, before anything of it was accepted. */
+  refused: [reason: string, peer: { pid: number; uid: number } | undefined];
+  error: [Error];
+}
+
+const EAGAIN = -11;
+const ACCEPT_AGAIN_MS = 100;
+
+interface Client {
+  readonly connection: Connection;
+  readonly pidfd: number;
+  watcher?: NativeFdWatcher;
+}
+
+export class HandoffListener extends EventEmitter<ListenerEvents> implements Disposable {
+  readonly path: string;
+  readonly #server: FaultServer;
+  readonly #options: ListenerOptions;
+  readonly #socket: NativeUnixSocket;
+  readonly #inode: bigint;
+  readonly #clients = new Map<number, Client>();
+  readonly #shaking = new Set<Connection>();
+  #watcher: NativeFdWatcher | undefined;
+  #closed = false;
+
+  /** Listens from here on. @throws UffdError ERR_SOCKET_IN_USE, KernelError of bind(2) */
+  constructor(server: FaultServer, options: ListenerOptions) {
+    super();
+    this.#server = server;
+    this.#options = options;
+    this.path = options.path;
+    this.#socket = new (native().UnixSocket)(listenAt(options.path));
+    this.#inode = lstatSync(options.path, { bigint: true }).ino;
+    server.on('detached', (session, why) => {
+      this.#ended(session, why);
+    });
+    server.on('parked', (session, reason) => {
+      this.#tell(session, { event: 'parked', reason });
+    });
+    this.#watch();
+  }
+
+  /** Stops accepting and removes the socket file; sessions go on. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watcher?.close();
+    this.#socket.close();
+    for (const connection of this.#shaking) connection.close();
+    removeSocket(this.path, this.#inode);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #watch(): void {
+    if (!this.#closed) {
+      this.#watcher = new (native().FdWatcher)(this.#socket.fd(), () => {
+        this.#accept();
+      });
+    }
+  }
+
+  #accept(): void {
+    for (;;) {
+      const fd = this.#socket.accept();
+      if (fd >= 0) void this.#receive(new Connection(fd));
+      else if (fd === EAGAIN) return;
+      else break;
+    }
+    // Out of descriptors, most likely: the connection stays in the queue, and the watcher would fire without end.
+    this.#watcher?.close();
+    setTimeout(() => {
+      this.#watch();
+    }, ACCEPT_AGAIN_MS);
+  }
+
+  async #receive(connection: Connection): Promise<void> {
+    const descriptors: number[] = [];
+    let peer: ReturnType<Connection['peer']> | undefined;
+    this.#shaking.add(connection);
+    try {
+      peer = connection.peer();
+      this.#checkPeer(peer.uid);
+      const { text } = await receiveHandshake(connection, descriptors, this.#options.handshakeTimeoutMs ?? 10_000);
+      const attachment = this.#check(text, descriptors);
+      const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd });
+      this.#accepted(session, connection, peer);
+    } catch (error) {
+      this.#refuse(connection, descriptors, peer, messageOf(error));
+    } finally {
+      this.#shaking.delete(connection);
+    }
+  }
+
+  #checkPeer(uid: number): void {
+    const allowed = [0, process.getuid?.() ?? 0, ...(this.#options.allowUids ?? [])];
+    if (!allowed.includes(uid)) throw new UffdError('ERR_HANDOFF_REFUSED', `user ${uid} is not allowed to connect`);
+  }
+
+  /** Takes the descriptors out of the array when all is well: they are the server's then. */
+  #check(text: string, descriptors: number[]) {
+    const [userfaultfd, memory, ...more] = descriptors;
+    if (userfaultfd === undefined) throw new UffdError('ERR_HANDOFF_REFUSED', 'no userfaultfd came with the handshake');
+    if (more.length > 0) throw new UffdError('ERR_HANDOFF_REFUSED', 'more than a userfaultfd and a memfd came along');
+    checkUserfaultfd(userfaultfd);
+    const mappings = parseMappings(text);
+    const page = checkMappings(mappings, this.#server.source.sizeBytes, pageSize());
+    const checked = memory === undefined ? undefined : checkMemory(memory);
+    if (checked !== undefined) {
+      const end = Math.max(...mappings.map(({ offset, size }) => offset + size));
+      const refusal =
+        checked.sizeBytes < end
+          ? `the memfd has ${checked.sizeBytes} bytes, the mappings end at ${end}`
+          : `the memfd has pages of ${checked.pageSize} bytes, page_size is ${page}`;
+      if (checked.sizeBytes < end || checked.pageSize !== page) throw new UffdError('ERR_HANDOFF_REFUSED', refusal);
+    }
+    const writable = memory !== undefined && checked?.writable === true;
+    if (memory !== undefined && !writable) native().closeFd(memory);
+    descriptors.length = 0;
+    return {
+      userfaultfd,
+      ...(writable && { memory }),
+      kind: kindOf(memory !== undefined, page, pageSize()).name,
+      pageSize: page,
+      regions: mappings.map((one) => ({ start: BigInt(one.base_host_virt_addr), size: one.size, offset: one.offset })),
+    };
+  }
+
+  #accepted(session: number, connection: Connection, peer: { pid: number; uid: number; pidfd: number }): void {
+    const client: Client = { connection, pidfd: peer.pidfd };
+    this.#clients.set(session, client);
+    this.#tell(session, { event: 'accepted', session });
+    const orphan = () => {
+      this.#server.orphan(session);
+    };
+    connection.onData((chunk) => {
+      // Nothing is expected from the client any more; its end is.
+      for (const fd of chunk.descriptors) native().closeDetached(fd);
+      if (chunk.bytes.length === 0) orphan();
+    }, orphan);
+    if (peer.pidfd >= 0) {
+      client.watcher = new (native().FdWatcher)(peer.pidfd, () => {
+        client.watcher?.close();
+        orphan();
+      });
+    }
+    this.emit('session', session, { pid: peer.pid, uid: peer.uid });
+  }
+
+  #refuse(
+    connection: Connection,
+    descriptors: number[],
+    peer: ReturnType<Connection['peer']> | undefined,
+    reason: string,
+  ): void {
+    // What is not known to be harmless may hang in close(2).
+    for (const fd of descriptors) native().closeDetached(fd);
+    if (peer !== undefined && peer.pidfd >= 0) native().closeFd(peer.pidfd);
+    if (!connection.closed) {
+      try {
+        connection.send(`${JSON.stringify({ event: 'refused', reason })}\n`);
+      } catch {
+        // It has gone already; the event below says why it was refused.
+      }
+      connection.close();
+    }
+    if (!this.#closed) this.emit('refused', reason, peer && { pid: peer.pid, uid: peer.uid });
+  }
+
+  #ended(session: number, why: 'gone' | 'drained' | 'released'): void {
+    const client = this.#clients.get(session);
+    if (client === undefined) return;
+    if (why === 'drained') this.#tell(session, { event: 'drained' });
+    this.#clients.delete(session);
+    client.watcher?.close();
+    if (client.pidfd >= 0) native().closeFd(client.pidfd);
+    client.connection.close();
+  }
+
+  #tell(session: number, message: object): void {
+    try {
+      this.#clients.get(session)?.connection.send(`${JSON.stringify(message)}\n`);
+    } catch (error) {
+      // A client that does not read, or has gone: its end is seen elsewhere.
+      if (this.listenerCount('error') > 0) this.emit('error', error as Error);
+    }
+  }
+}
