@@ -30,7 +30,6 @@
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_DISABLE_CPP_EXCEPTIONS"],
       "cflags_cc!": ["-std=gnu++20"],
       "cflags_cc": ["-std=gnu++17", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"],
-      "ldflags": ["-static-libstdc++", "-static-libgcc"],
       "conditions": [["OS!='linux'", { "type": "none" }]]
     }
   ]

@@ -21,10 +21,8 @@ export class ServeLog {
 }
 
 function text({ event, ...details }: ServeEvent): string {
-  const parts = Object.entries(details).map(([key, value]) =>
-    typeof value === 'object' ? '' : `${key} ${String(value)}`,
-  );
-  return [event, ...parts.filter((part) => part !== '')].join(', ');
+  const shown = Object.entries(details).filter(([, value]) => typeof value === 'string' || typeof value === 'number');
+  return [event, ...shown.map(([key, value]) => `${key} ${value as string | number}`)].join(', ');
 }
 
 /** Tells a supervisor that we are listening: a line on a descriptor it gave us. */

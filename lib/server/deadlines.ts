@@ -4,9 +4,11 @@ import type { AnswerBlock } from './answer-block.js';
 import type { FailurePolicy, FromServing } from './messages.js';
 import { PageState } from './page-states.js';
 import type { Session, Waiting } from './session.js';
+import type { Sessions } from './sessions.js';
 
 export interface DeadlineParts {
   readonly answers: AnswerBlock;
+  readonly sessions: Sessions;
   readonly onFailure: FailurePolicy;
   readonly post: (message: FromServing) => void;
   readonly flush: () => void;
@@ -14,28 +16,26 @@ export interface DeadlineParts {
 
 export class Deadlines {
   readonly #parts: DeadlineParts;
-  /** Sessions whose descriptor cannot be read any more, with the moment the policy acts on them as a whole. */
-  readonly #unreadable = new Map<Session, number>();
 
   constructor(parts: DeadlineParts) {
     this.#parts = parts;
   }
 
-  /** The session's messages cannot be read: all that may be waiting is due at `at`. */
-  unreadable(session: Session, at: number): void {
-    this.#unreadable.set(session, at);
-  }
-
-  forget(session: Session): void {
-    this.#unreadable.delete(session);
-  }
-
-  get pending(): boolean {
-    return this.#unreadable.size > 0;
-  }
-
   /** Acts on everything that is due. */
-  check(session: Session, now: number): void {
+  check(now: number): void {
+    const { attention, unreadable } = this.#parts.sessions;
+    for (const session of attention) {
+      if (session.waiting.size === 0 && session.strays.size === 0) attention.delete(session);
+      else this.#checkSession(session, now);
+    }
+    for (const [session, at] of unreadable) {
+      if (at > now) continue;
+      unreadable.delete(session);
+      this.#actOnAll(session);
+    }
+  }
+
+  #checkSession(session: Session, now: number): void {
     for (const [page, waiting] of session.waiting) {
       if (waiting.deadline > now) continue;
       if (waiting.asleep) this.#act(session, page, waiting);
@@ -43,15 +43,6 @@ export class Deadlines {
     }
     for (const [address, waiting] of session.strays) {
       if (waiting.deadline <= now) this.#actOnStray(session, address, waiting);
-    }
-  }
-
-  /** Acts on the sessions whose messages cannot be read. */
-  checkUnreadable(now: number): void {
-    for (const [session, at] of this.#unreadable) {
-      if (at > now) continue;
-      this.#unreadable.delete(session);
-      this.#actOnAll(session);
     }
   }
 

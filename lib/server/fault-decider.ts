@@ -28,7 +28,7 @@ export class FaultDecider {
   readonly #fault: DemandFault = { session: 0, region: 0, page: 0, regionPages: 0, pageSize: 0, write: false };
   readonly #window: PageWindow = { first: 0, pages: 0 };
   /** Faults that found every place for a fetch taken; looked at again when one is free. */
-  readonly backlog: { session: Session; page: number; flags: number }[] = [];
+  readonly backlog: { session: Session; page: number; minor: boolean }[] = [];
 
   constructor(parts: DeciderParts) {
     this.#parts = parts;
@@ -107,7 +107,7 @@ export class FaultDecider {
     }
     session.wait(page, 'the source has not delivered the page yet', faultDeadlineMs);
     if (fetches.request(session, region, first, pages, cached)) session.states.set(first, pages, PageState.fetching);
-    else this.backlog.push({ session, page, flags });
+    else this.backlog.push({ session, page, minor: cached });
   }
 
   #verdict(session: Session, region: ServedRegion, page: number, flags: number): 'fetch' | 'zero' | 'poison' {

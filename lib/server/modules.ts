@@ -5,11 +5,11 @@ import type { FaultPolicy } from './policy.js';
 
 async function load<T>(reference: ModuleReference, factory: string): Promise<T> {
   const exports = (await import(String(reference.module))) as Record<string, unknown>;
-  const make = exports[factory];
+  const make = exports[factory] as ((data: unknown) => T | Promise<T>) | undefined;
   if (typeof make !== 'function') {
     throw new UffdError('ERR_INVALID_ARGUMENT', `${String(reference.module)} exports no function ${factory}(data)`);
   }
-  return (await make(reference.data)) as T;
+  return make(reference.data);
 }
 
 /** `openSource(data)` of the module. */

@@ -1,7 +1,7 @@
 // One client's memory, as its serving worker sees it: regions, page states, and who is waiting for what.
 import type { FillWay, MemoryKind } from '../memory/kinds.js';
 import type { SessionCounters } from './messages.js';
-import { PageStates } from './page-states.js';
+import { PageState, PageStates } from './page-states.js';
 
 /** A mapping of the handshake. Pages of all regions of a session are numbered through; `firstPage` is the first. */
 export interface ServedRegion {
@@ -122,6 +122,17 @@ export class Session {
     waiting.reason = reason;
     waiting.asleep = true;
     return waiting;
+  }
+
+  /** A range of addresses was dropped or unmapped. */
+  remove(start: number, end: number): void {
+    for (const region of this.regions) {
+      const from = Math.max(start, region.start) - region.start;
+      const to = Math.min(end, region.end) - region.start;
+      if (from >= to) continue;
+      const first = region.firstPage + Math.floor(from / this.pageSize);
+      this.states.set(first, region.firstPage + Math.ceil(to / this.pageSize) - first, PageState.removed);
+    }
   }
 
   /** The pages have been answered: nobody waits for them. */

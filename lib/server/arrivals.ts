@@ -1,0 +1,84 @@
+// What fetch workers have read: shown where it is still wanted, tried again by itself where it could not be read.
+import type { FaultDecider } from './fault-decider.js';
+import type { Fetch, Fetches } from './fetches.js';
+import type { PageFiller } from './page-filler.js';
+import { PageState } from './page-states.js';
+import { MAX_ATTEMPTS } from './session.js';
+import type { Sessions } from './sessions.js';
+import type { Settling } from './settling.js';
+
+export interface ArrivalParts {
+  readonly fetches: Fetches;
+  readonly filler: PageFiller;
+  readonly sessions: Sessions;
+  readonly settling: Settling;
+  readonly decider: FaultDecider;
+  readonly faultDeadlineMs: number;
+  /** A read has failed: has the source as a whole? */
+  readonly readFailed: (error: string) => void;
+}
+
+export class Arrivals {
+  readonly #parts: ArrivalParts;
+  /** Fetches whose bytes are in answers not given yet. */
+  readonly #unreleased: Fetch[] = [];
+
+  constructor(parts: ArrivalParts) {
+    this.#parts = parts;
+  }
+
+  /** Plans answers for every reply that has come, then looks again at the faults that found no place. */
+  take(): void {
+    const { fetches, sessions, settling, decider } = this.#parts;
+    for (const { fetch, address, error } of fetches.replies()) {
+      this.#unreleased.push(fetch);
+      if (!sessions.has(fetch.session)) continue;
+      if (error === undefined) this.#show(fetch, address);
+      else this.#failed(fetch, error);
+    }
+    for (const { session, page, minor } of decider.backlog.splice(0)) settling.retries.push({ session, page, minor });
+  }
+
+  /** The answers have been given: the places in the arena are free. */
+  release(): void {
+    for (const fetch of this.#unreleased) this.#parts.fetches.release(fetch);
+    this.#unreleased.length = 0;
+  }
+
+  #show(fetch: Fetch, address: number): void {
+    const { session, region, first, pages, cached } = fetch;
+    const { filler } = this.#parts;
+    for (let page = first; page < first + pages;) {
+      const run = session.states.run(PageState.fetching, page, first + pages - page);
+      if (run > 0) {
+        filler.show(session, region, page, run, -1, address + (page - first) * session.pageSize, cached);
+        page += run;
+      } else {
+        // Removed or poisoned while it was being fetched; if removed, whoever waits gets zeroes.
+        const removed = session.states.bytes[page] === PageState.removed;
+        if (removed && session.waiting.has(page)) filler.zero(session, region, page);
+        page++;
+      }
+    }
+  }
+
+  /** What could not be read together is tried a page at a time where somebody waits, and left to the deadline then. */
+  #failed(fetch: Fetch, error: string): void {
+    const { session, first, pages, cached } = fetch;
+    const { settling, faultDeadlineMs, readFailed } = this.#parts;
+    readFailed(error);
+    for (let page = first; page < first + pages; page++) {
+      if (session.states.bytes[page] !== PageState.fetching) continue;
+      session.states.set(page, 1, PageState.absent);
+      const waiting = session.waiting.get(page);
+      if (pages === 1) {
+        const asleep = waiting !== undefined;
+        const noted = session.wait(page, error, faultDeadlineMs);
+        noted.attempts = MAX_ATTEMPTS;
+        noted.asleep = asleep;
+      } else if (waiting !== undefined) {
+        settling.retries.push({ session, page, minor: cached });
+      }
+    }
+  }
+}

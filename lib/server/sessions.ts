@@ -1,0 +1,89 @@
+// The sessions of one serving worker: by the slot an event carries, and in small sets for those that need looking after,
+// so that a thousand idle ones cost nothing.
+import { KernelError } from '../errors.js';
+import { memoryKinds } from '../memory/kinds.js';
+import type { NativeFaultQueue } from '../native/contract.js';
+import type { AttachMessage, FromServing, SessionStats } from './messages.js';
+import { PageState } from './page-states.js';
+import { Session } from './session.js';
+
+export class Sessions {
+  readonly #queue: NativeFaultQueue;
+  readonly #post: (message: FromServing) => void;
+  readonly #bySlot: (Session | undefined)[] = [];
+  /** With faults that wait. */
+  readonly attention = new Set<Session>();
+  /** Whose client has closed its connection: over when the address space is gone. */
+  readonly orphans = new Set<Session>();
+  /** To be completed. */
+  readonly toDrain = new Set<Session>();
+  /** Whose messages cannot be read any more, with the moment the policy acts on all of their pages. */
+  readonly unreadable = new Map<Session, number>();
+
+  constructor(queue: NativeFaultQueue, post: (message: FromServing) => void) {
+    this.#queue = queue;
+    this.#post = post;
+  }
+
+  at(slot: number): Session | undefined {
+    return this.#bySlot[slot];
+  }
+
+  byId(id: number): Session | undefined {
+    return this.#bySlot.find((session) => session?.id === id);
+  }
+
+  /** False once it is over: what was planned or fetched for it is for nobody. */
+  has(session: Session): boolean {
+    return this.#bySlot[session.slot] === session;
+  }
+
+  all(): Session[] {
+    return this.#bySlot.filter((session) => session !== undefined);
+  }
+
+  attach(message: AttachMessage): void {
+    const slot = this.#queue.add(message.userfaultfd, message.memory);
+    if (slot < 0) {
+      const error = new KernelError(slot, 'epoll_ctl').message;
+      this.#post({ type: 'attached', session: message.session, error });
+      return;
+    }
+    const kind = memoryKinds[message.kind];
+    const writable = message.memory >= 0;
+    const { attention } = this;
+    const session = new Session({ ...message, id: message.session, slot, kind, writable, attention });
+    if (message.resident) session.states.set(0, session.pages, PageState.resident);
+    this.#bySlot[slot] = session;
+    this.#post({ type: 'attached', session: message.session });
+  }
+
+  detach(session: Session, why: 'gone' | 'drained' | 'released'): void {
+    if (!this.has(session)) return;
+    this.#bySlot[session.slot] = undefined;
+    for (const set of [this.attention, this.orphans, this.toDrain, this.unreadable]) set.delete(session);
+    this.#queue.remove(session.slot);
+    this.#post({ type: 'detached', session: session.id, why, stats: statsOf(session) });
+    session.close();
+  }
+
+  /** Nothing more of it is answered. */
+  park(session: Session, reason: string): void {
+    if (session.parked !== undefined) return;
+    session.parked = reason;
+    this.#post({ type: 'parked', session: session.id, reason });
+  }
+
+  stats(): SessionStats[] {
+    return this.all().map(statsOf);
+  }
+
+  close(): void {
+    for (const session of this.all()) session.close();
+  }
+}
+
+function statsOf(session: Session): SessionStats {
+  const waiting = Array.from(session.waiting, ([page, { reason }]) => ({ page, reason }));
+  return { session: session.id, pages: session.pages, states: session.states.counts(), waiting, ...session.counters };
+}
