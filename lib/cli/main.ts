@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { messageOf } from '../errors.js';
+import { addBench } from './commands/bench.js';
 import { addDemo } from './commands/demo.js';
 import { addServe } from './commands/serve.js';
 import { addTouch } from './commands/touch.js';
@@ -26,6 +27,7 @@ const program = new Command('uffd')
 addDemo(program);
 addServe(program);
 addTouch(program);
+addBench(program);
 
 try {
   await program.parseAsync();

@@ -101,6 +101,8 @@ export class FaultDecider {
     this.#clip(session, region, page, flags, narrow || cached, PageState.absent, MAX_FILL_BYTES / session.pageSize);
     const { first, pages } = this.#window;
     if (filler.fillNow(session, region, first, pages, page, cached)) return;
+    // Some of the window is not at hand, but perhaps the page itself.
+    if (pages > 1 && filler.fillNow(session, region, page, 1, page, cached)) return;
     if (!fetches.available) {
       session.wait(page, 'the source has no bytes for the page', faultDeadlineMs).attempts = MAX_ATTEMPTS;
       return;

@@ -61,6 +61,7 @@ export class FetchPool {
       }
       const worker = new Worker(new URL('./fetch-worker.js', import.meta.url), {
         name: 'uffd-fetch',
+
         workerData: { module, ports },
         transferList: ports,
       });

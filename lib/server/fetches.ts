@@ -16,6 +16,8 @@ export interface Fetch {
   /** The page cache held the faulting page already, with content of nobody's knowing. */
   readonly cached: boolean;
   readonly place: number;
+  /** Which of the ports was asked. */
+  readonly port: number;
 }
 
 export class Fetches {
@@ -25,11 +27,17 @@ export class Fetches {
   readonly #address = native().addressOf(this.#arena);
   readonly #free = Array.from({ length: PLACES }, (_, place) => place);
   readonly #underWay = new Map<number, Fetch>();
+  /** Reads each port has been asked for and not answered: a read that hangs must not have others queue behind it. */
+  readonly #asked: number[];
+  /** Of one session: its slow reads leave a worker to the others, where there is more than one. */
+  readonly #perSession: number;
   #nextId = 0;
 
   constructor(ports: readonly MessagePort[], sourceSize: number, wakeFd: number) {
     this.#ports = ports;
     this.#sourceSize = sourceSize;
+    this.#asked = ports.map(() => 0);
+    this.#perSession = ports.length === 1 ? PLACES : Math.ceil(ports.length / 2);
     for (const port of ports) port.postMessage({ arena: this.#arena.buffer, wakeFd });
   }
 
@@ -42,16 +50,20 @@ export class Fetches {
     return this.#underWay.size;
   }
 
-  get full(): boolean {
-    return this.#free.length === 0;
+  /** Whether the session could not ask for more now. */
+  full(session: Session): boolean {
+    return this.#free.length === 0 || session.fetchesUnderWay >= this.#perSession;
   }
 
   /** Asks for pages of one region, at most MAX_FILL_BYTES. False when every place is taken. */
   request(session: Session, region: ServedRegion, first: number, pages: number, cached: boolean): boolean {
-    const place = this.#free.pop();
-    if (place === undefined) return false;
+    if (this.full(session)) return false;
+    const place = this.#free.pop()!;
     const id = this.#nextId++;
-    this.#underWay.set(id, { session, region, first, pages, cached, place });
+    const port = this.#asked.indexOf(Math.min(...this.#asked));
+    this.#asked[port]!++;
+    this.#underWay.set(id, { session, region, first, pages, cached, place, port });
+    session.fetchesUnderWay++;
     session.counters.fetches++;
     const length = pages * session.pageSize;
     const offset = session.offsetOf(region, first);
@@ -59,7 +71,7 @@ export class Fetches {
     const arenaOffset = place * MAX_FILL_BYTES;
     if (available < length) this.#arena.fill(0, arenaOffset + available, arenaOffset + length);
     const request: FetchRequest = { id, arenaOffset, length: available, offset };
-    this.#ports[id % this.#ports.length]!.postMessage(request);
+    this.#ports[port]!.postMessage(request);
     return true;
   }
 
@@ -80,6 +92,8 @@ export class Fetches {
         const fetch = this.#underWay.get(reply.id);
         if (fetch === undefined) continue;
         this.#underWay.delete(reply.id);
+        this.#asked[fetch.port]!--;
+        fetch.session.fetchesUnderWay--;
         yield { fetch, address: this.#address + fetch.place * MAX_FILL_BYTES, error: reply.error };
       }
     }

@@ -272,7 +272,7 @@ export class ServingLoop {
     this.#drainProgress = false;
     for (const session of this.#sessions.toDrain) {
       if (session.parked !== undefined) continue;
-      if (this.#sourceFailure === undefined && !this.#fetches.full && this.#draining.step(session)) {
+      if (this.#sourceFailure === undefined && !this.#fetches.full(session) && this.#draining.step(session)) {
         this.#drainProgress = true;
       } else if (this.#answers.count === 0 && this.#draining.complete(session)) {
         this.#draining.finish(session);

@@ -45,6 +45,7 @@ export class Session {
   parked: string | undefined;
   /** Faults at addresses of no region, by address: they can only be left to the policy. */
   readonly strays = new Map<number, Waiting>();
+  fetchesUnderWay = 0;
   /** Where the next absent page is looked for while draining. */
   drainCursor = 0;
   readonly #attention: Set<Session>;

@@ -38,6 +38,7 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     const { port1, port2 } = new MessageChannel();
     const worker = new Worker(new URL('./serving-worker.js', import.meta.url), {
       name: 'uffd-serving',
+
       workerData: { options, port: port2, fetchPorts },
       transferList: [port2, ...fetchPorts],
     });

@@ -31,7 +31,7 @@ export function fileSource(path: string): SourceSpec {
     sizeBytes,
     module: { module: new URL('./file-module.js', import.meta.url), data },
     runsIn: 'both',
-    fetchWorkers: 2,
+    fetchWorkers: 3,
     close: () => {
       file.close();
     },
