@@ -1,6 +1,6 @@
 // The processes `uffd demo` starts: this program again, ended by the end of their standard input whatever ends us.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { addAbortListener, once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
@@ -14,13 +14,18 @@ export class Child implements AsyncDisposable {
   readonly printed: Record<string, unknown>[] = [];
   readonly #waiting = new Set<() => void>();
 
-  constructor(args: readonly string[]) {
+  /** @param signal ends the child */
+  constructor(args: readonly string[], signal: AbortSignal) {
     this.#process = spawn(process.execPath, [main, ...args, '--json', '--exit-on-stdin-close'], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#process.stdin?.on('error', () => undefined);
     this.#exited = once(this.#process, 'close').then(([code]) => (code as number | null) ?? 1);
+    const listener = addAbortListener(signal, () => {
+      void this.end();
+    });
     void this.#exited.then(() => {
+      listener[Symbol.dispose]();
       this.#notify();
     });
     createInterface({ input: this.#process.stdout! }).on('line', (line) => {

@@ -3,16 +3,28 @@
 /** 0 done, 1 failed, 2 wrong usage. */
 export const ExitCode = { ok: 0, failed: 1, usage: 2 } as const;
 
-/** Calls back once when this process should end: SIGINT, SIGTERM, or the end of standard input if that is watched. */
+/** Ctrl-C reaches us twice when npm passes on what the terminal sent to us already: one request, not two. */
+const SAME_REQUEST_MS = 300;
+
+/**
+ * Calls back when this process should end: SIGINT, SIGTERM, or the end of standard input if that is watched.
+ * @returns stops listening
+ */
 export function onStopRequest(stop: (why: string) => void, watchStdin: boolean): () => void {
+  let last = -Infinity;
+  const request = (why: string) => {
+    const now = performance.now();
+    if (now - last > SAME_REQUEST_MS) stop(why);
+    last = now;
+  };
   const sigint = () => {
-    stop('SIGINT');
+    request('SIGINT');
   };
   const sigterm = () => {
-    stop('SIGTERM');
+    request('SIGTERM');
   };
   const ended = () => {
-    stop('the end of standard input');
+    request('the end of standard input');
   };
   process.on('SIGINT', sigint);
   process.on('SIGTERM', sigterm);

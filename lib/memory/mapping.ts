@@ -1,4 +1,5 @@
 // A range of this process's address space: mapped, accessed on native threads, unmapped.
+import { constants } from 'node:buffer';
 import { addAbortListener } from 'node:events';
 import { KernelError, MemoryFaultError, UffdError, checked } from '../errors.js';
 import { AccessKind, AccessOutcome, type NativeMapping } from '../native/contract.js';
@@ -114,6 +115,9 @@ export class Mapping implements Disposable {
 
   /** A copy of the bytes, read through this mapping. @throws MemoryFaultError for a poisoned or truncated page */
   async read(offset: number, lengthBytes: number, options?: AccessOptions): Promise<Buffer> {
+    if (lengthBytes > constants.MAX_LENGTH) {
+      throw new UffdError('ERR_OUT_OF_RANGE', `a Buffer holds at most ${constants.MAX_LENGTH} bytes`);
+    }
     return (await this.#access('read', offset, lengthBytes, undefined, options)) ?? Buffer.alloc(0);
   }
 
@@ -170,6 +174,12 @@ export class Mapping implements Disposable {
     if (view === undefined) throw new KernelError(-95, 'napi_create_external_arraybuffer', 'not in this engine');
     this.#viewed = true;
     return view;
+  }
+
+  /** Empties every ArrayBuffer given by `view`, so that they no longer keep the pages mapped. */
+  detachViews(): void {
+    this.#native.detachViews();
+    this.#viewed = false;
   }
 
   /** Idempotent. Running accesses and views keep the pages mapped until they are done. */

@@ -31,6 +31,7 @@ export interface NativeMapping {
   advise(offset: number, length: number, advice: number): number;
   mincore(offset: number, length: number, pages: Uint8Array): number;
   view(offset: number, length: number): ArrayBuffer | undefined;
+  detachViews(): void;
   access(
     kind: number,
     offset: number,

@@ -54,6 +54,8 @@ export interface ServerEvents {
   unserved: [session: number, action: FailurePolicy, page: number, reason: string];
   /** The source can no longer be trusted: pages that are absent stay so. */
   'source-failed': [reason: string];
+  /** The server has been closed; sessions it still had are served by nobody. */
+  close: [];
   error: [Error];
 }
 
@@ -93,6 +95,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     inRange('faultDeadlineMs', faultDeadlineMs, 0, 2 ** 31);
     inRange('spinUs', spinUs, 0, 1_000_000);
     const { source, policy } = options;
+    const server = new FaultServer(options, workers);
     const serving: ServingOptions = {
       sourceSizeBytes: source.sizeBytes,
       ...(source.module !== undefined && source.runsIn !== 'fetching' && { source: portable(source.module) }),
@@ -102,8 +105,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       onFailure: options.onFailure ?? 'poison',
       spinUs,
       cpus: options.cpus ?? [],
+      fetchesAsked: server.#fetchPool.asked,
     };
-    const server = new FaultServer(options, workers);
     try {
       for (const ports of server.#fetchPool.portsOfServing) {
         server.#adopt(await WorkerHandle.start(serving, ports));
@@ -222,6 +225,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       settled.reject(new UffdError('ERR_CLOSED', 'the server was closed'));
     }
     this.#sessions.clear();
+    this.emit('close');
   }
 
   #adopt(worker: WorkerHandle): void {

@@ -9,11 +9,14 @@ const STOP_MS = 2000;
 export class FetchPool {
   readonly #workers: Worker[] = [];
   readonly #ownPorts: MessagePort[] = [];
+  /** Int32Array: reads under way at each fetch worker, kept by the serving workers. */
+  readonly asked: SharedArrayBuffer;
   /** For each serving worker its ends of the channels, one to every fetch worker. */
   readonly portsOfServing: MessagePort[][];
 
   /** @param failed a fetch worker ended with an error */
   constructor(source: SourceSpec, servingWorkers: number, failed: (error: Error) => void) {
+    this.asked = new SharedArrayBuffer(4 * (source.fetchWorkers ?? 1));
     this.portsOfServing = Array.from({ length: servingWorkers }, () => []);
     if (source.object !== undefined) this.#serveHere(source.object);
     else if (source.module !== undefined && source.runsIn !== 'serving')

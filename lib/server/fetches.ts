@@ -27,16 +27,20 @@ export class Fetches {
   readonly #address = native().addressOf(this.#arena);
   readonly #free = Array.from({ length: PLACES }, (_, place) => place);
   readonly #underWay = new Map<number, Fetch>();
-  /** Reads each port has been asked for and not answered: a read that hangs must not have others queue behind it. */
-  readonly #asked: number[];
+  /**
+   * Reads each fetch worker has been asked for, by any serving worker, and not answered: nothing is queued behind a read
+   * that hangs while another worker is free.
+   */
+  readonly #asked: Int32Array;
   /** Of one session: its slow reads leave a worker to the others, where there is more than one. */
   readonly #perSession: number;
   #nextId = 0;
 
-  constructor(ports: readonly MessagePort[], sourceSize: number, wakeFd: number) {
+  /** @param asked one counter for each port, shared by all serving workers */
+  constructor(ports: readonly MessagePort[], asked: SharedArrayBuffer, sourceSize: number, wakeFd: number) {
     this.#ports = ports;
     this.#sourceSize = sourceSize;
-    this.#asked = ports.map(() => 0);
+    this.#asked = new Int32Array(asked);
     this.#perSession = ports.length === 1 ? PLACES : Math.ceil(ports.length / 2);
     for (const port of ports) port.postMessage({ arena: this.#arena.buffer, wakeFd });
   }
@@ -61,7 +65,7 @@ export class Fetches {
     const place = this.#free.pop()!;
     const id = this.#nextId++;
     const port = this.#asked.indexOf(Math.min(...this.#asked));
-    this.#asked[port]!++;
+    Atomics.add(this.#asked, port, 1);
     this.#underWay.set(id, { session, region, first, pages, cached, place, port });
     session.fetchesUnderWay++;
     session.counters.fetches++;
@@ -92,7 +96,7 @@ export class Fetches {
         const fetch = this.#underWay.get(reply.id);
         if (fetch === undefined) continue;
         this.#underWay.delete(reply.id);
-        this.#asked[fetch.port]!--;
+        Atomics.sub(this.#asked, fetch.port, 1);
         fetch.session.fetchesUnderWay--;
         yield { fetch, address: this.#address + fetch.place * MAX_FILL_BYTES, error: reply.error };
       }

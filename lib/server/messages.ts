@@ -37,8 +37,8 @@ export interface ServingOptions {
   readonly onFailure: FailurePolicy;
   readonly spinUs: number;
   readonly cpus: readonly number[];
-  /** The largest page size a session may have, which buffers are made for. */
-  readonly fetchPort?: import('node:worker_threads').MessagePort;
+  /** Int32Array: reads under way at each fetch worker. */
+  readonly fetchesAsked: SharedArrayBuffer;
 }
 
 export interface AttachMessage {

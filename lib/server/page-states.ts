@@ -49,6 +49,7 @@ export class PageStates {
   }
 
   close(): void {
+    this.#mapping.detachViews();
     this.#mapping.unmap();
     this.#memfd.close();
   }

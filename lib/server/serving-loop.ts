@@ -66,7 +66,7 @@ export class ServingLoop {
     const { faultDeadlineMs, onFailure, sourceSizeBytes } = options;
     const sessions = new Sessions(this.#queue, post);
     this.#sessions = sessions;
-    this.#fetches = new Fetches(fetchPorts, sourceSizeBytes, this.#queue.wakeFd());
+    this.#fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#draining = new Draining(answers, this.#filler, this.#fetches);
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });

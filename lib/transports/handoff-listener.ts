@@ -61,6 +61,10 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     server.on('detached', (session, why) => {
       this.#ended(session, why);
     });
+    server.on('close', () => {
+      this.close();
+      for (const session of this.#clients.keys()) this.#ended(session, 'released');
+    });
     server.on('parked', (session, reason) => {
       this.#tell(session, { event: 'parked', reason });
     });

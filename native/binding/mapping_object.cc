@@ -39,6 +39,7 @@ Napi::Function MappingObject::define(Napi::Env env) {
                          InstanceMethod<&MappingObject::advise>("advise"),
                          InstanceMethod<&MappingObject::mincore>("mincore"),
                          InstanceMethod<&MappingObject::view>("view"),
+                         InstanceMethod<&MappingObject::detach_views>("detachViews"),
                          InstanceMethod<&MappingObject::access>("access"),
                      });
 }
@@ -110,16 +111,32 @@ Napi::Value MappingObject::view(const Napi::CallbackInfo& info) {
   uint64_t length = args.size(1);
   if (!args.ok()) return info.Env().Undefined();
   if (!mapping_ || !mapping_->contains(offset, length)) return args.reject("outside the mapping");
-  auto* holder = new std::shared_ptr<Mapping>(mapping_);
+  auto hold = std::make_shared<std::shared_ptr<Mapping>>(mapping_);
+  auto* held_by_buffer = new std::shared_ptr<std::shared_ptr<Mapping>>(hold);
   napi_value buffer;
   napi_status status = napi_create_external_arraybuffer(
       info.Env(), mapping_->data() + offset, length,
-      [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Mapping>*>(hint); }, holder, &buffer);
+      [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<std::shared_ptr<Mapping>>*>(hint); },
+      held_by_buffer, &buffer);
   if (status != napi_ok) {
-    delete holder;
+    delete held_by_buffer;
     return info.Env().Undefined();
   }
-  return Napi::Value(info.Env(), buffer);
+  Napi::Object object(info.Env(), buffer);
+  views_.push_back({Napi::Weak(object), hold});
+  return object;
+}
+
+// detachViews(): the views become empty, and no longer keep the pages mapped. What finalizers would do needs a turn of
+// the event loop, which a serving worker never takes.
+Napi::Value MappingObject::detach_views(const Napi::CallbackInfo& info) {
+  for (View& view : views_) {
+    Napi::Value buffer = view.buffer.Value();
+    if (!buffer.IsEmpty() && napi_detach_arraybuffer(info.Env(), buffer) != napi_ok) continue;
+    view.hold->reset();
+  }
+  views_.clear();
+  return info.Env().Undefined();
 }
 
 // access(kind, offset, length, pageSize, bytes or undefined, callback) -> a function that cancels.

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <vector>
 
 #include "../os/mapping.h"
 
@@ -24,7 +25,15 @@ class MappingObject : public Napi::ObjectWrap<MappingObject> {
   Napi::Value advise(const Napi::CallbackInfo& info);
   Napi::Value mincore(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);
+  Napi::Value detach_views(const Napi::CallbackInfo& info);
   Napi::Value access(const Napi::CallbackInfo& info);
+
+  // What an ArrayBuffer over the pages holds on to: until it is collected, or detached.
+  struct View {
+    Napi::ObjectReference buffer;  // weak
+    std::shared_ptr<std::shared_ptr<Mapping>> hold;
+  };
+  std::vector<View> views_;
 
   // Shared with the views and the running accesses: the pages stay mapped until the last of them is
   // gone.

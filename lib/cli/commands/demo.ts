@@ -1,11 +1,12 @@
 // `uffd demo [FILE]`: a fault server and a client at work, and whether every byte was right.
 import { createHash } from 'node:crypto';
-import { createReadStream, statSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
 import { UffdError } from '../../errors.js';
+import { fileSource } from '../../sources/file.js';
 import { Child } from '../children.js';
 import { ExitCode, onStopRequest } from '../exit.js';
 import { wholeNumber } from '../options.js';
@@ -62,46 +63,27 @@ export function addDemo(program: Command): void {
 }
 
 async function demo(file: string, options: DemoOptions): Promise<DemoReport> {
-  const size = statSync(file).size;
-  const expected = size === 0 ? '' : await hashOf(file);
+  const size = sizeOf(file);
+  const stop = new AbortController();
+  onStopRequest((why) => {
+    stop.abort(new Error(`stopped by ${why}`));
+  }, false);
+  const expected = await hashOf(file, stop.signal);
   // Directly in the temporary folder: if this process is killed, the server removes the socket, and nothing is left.
   const socket = join(tmpdir(), `uffd-demo-${process.pid}-${Date.now().toString(36)}.sock`);
   const { order, threads, faultAround, fill, quiet } = options;
   const quietly = quiet || options.json ? ['--quiet'] : [];
-  await using server = new Child([
-    'serve',
-    file,
-    '--socket',
-    socket,
-    '--fill',
-    fill,
-    '--fault-around',
-    `${faultAround}`,
-    ...quietly,
-  ]);
-  if ((await server.event('listening', START_MS)) === undefined) {
+  const serving = ['--socket', socket, '--fill', fill, '--fault-around', `${faultAround}`, ...quietly];
+  await using server = new Child(['serve', file, ...serving], stop.signal);
+  const listening = await server.event('listening', START_MS);
+  stop.signal.throwIfAborted();
+  if (listening === undefined) {
     throw new UffdError('ERR_SERVER_GONE', 'the fault server did not start; its message is above');
   }
-  await using client = new Child([
-    'touch',
-    '--socket',
-    socket,
-    '--size',
-    `${size}`,
-    '--order',
-    order,
-    '--threads',
-    `${threads}`,
-    ...quietly,
-  ]);
-  let stoppedBy: string | undefined;
-  const forget = onStopRequest((why) => {
-    stoppedBy = why;
-    void client.end();
-  }, false);
+  const touching = ['--socket', socket, '--size', `${size}`, '--order', order, '--threads', `${threads}`, ...quietly];
+  await using client = new Child(['touch', ...touching], stop.signal);
   const code = await client.exited();
-  forget();
-  if (stoppedBy !== undefined) throw new Error(`stopped by ${stoppedBy}`);
+  stop.signal.throwIfAborted();
   const touched = client.printed[0] as unknown as TouchReport | undefined;
   if (code !== 0 || touched === undefined) {
     throw new UffdError('ERR_SERVER_GONE', 'the client did not finish; its message is above');
@@ -112,9 +94,16 @@ async function demo(file: string, options: DemoOptions): Promise<DemoReport> {
   return { ok: actual === expected && faults > 0, file, ...rest, faults, sha256: { expected, actual } };
 }
 
-async function hashOf(file: string): Promise<string> {
+/** Bytes of the file, if it can be served at all. */
+function sizeOf(file: string): number {
+  const source = fileSource(file);
+  source.close?.();
+  return source.sizeBytes;
+}
+
+async function hashOf(file: string, signal: AbortSignal): Promise<string> {
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
+  for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 20, signal })) hash.update(chunk as Buffer);
   return hash.digest('hex');
 }
 

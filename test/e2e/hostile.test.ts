@@ -1,0 +1,106 @@
+// Clients that misbehave: refused, or parked with a reason; never served wrong bytes, never waiting for ever, and never
+// anybody else's trouble.
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  Serve,
+  compiled,
+  patternFile,
+  patternOf,
+  resourcesOf,
+  run,
+  temporaryFolder,
+  touches,
+  uffd,
+  until,
+} from './support.js';
+
+const PAGES = 8;
+const folder = temporaryFolder();
+const snapshot = patternFile(folder, PAGES);
+const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
+const same = (value: number) => new Array<number>(PAGES).fill(value);
+const client = compiled('hostile-client.c', '-lpthread');
+let serve: Serve;
+
+beforeAll(async () => {
+  const socket = join(folder, 'hostile.sock');
+  serve = await Serve.start(snapshot, socket, '--fault-deadline', '300ms', '--handshake-timeout', '500ms');
+});
+
+afterAll(async () => {
+  expect(await serve.stop()).toBe(0);
+});
+
+const hostile = (mode: string, ...more: string[]) => run(client, [mode, serve.socket, `${PAGES}`, ...more]);
+
+describe('refused before anything is accepted', () => {
+  it.each([
+    ['blocking', /userfaultfd is blocking: open it with O_NONBLOCK/],
+    ['no-api', /UFFDIO_API has not been done/],
+    ['event-fork', /features that are not served: eventFork/],
+    ['253-descriptors', /too many descriptors/],
+    ['three-descriptors', /more than a userfaultfd and a memfd/],
+    ['wrong-memory', /not a memfd but \/etc\/passwd/],
+    ['wrong-uffd', /not a userfaultfd but anon_inode:\[eventfd\]/],
+    ['half', /no complete handshake within 500 ms/],
+  ])('%s', async (mode, reason) => {
+    const result = await hostile(mode);
+    expect(result.stdout).toMatch(/^\{"event":"refused"/);
+    expect(result.stdout).toMatch(reason);
+  });
+});
+
+describe('served', () => {
+  it.each(['normal', 'pieces', 'anonymous', 'spam', 'unsealable', 'fallocated'])('%s: the content', async (mode) => {
+    const result = await hostile(mode);
+    expect(touches(result.stdout, 'page')).toEqual(content);
+    expect(result.code).toBe(0);
+  });
+
+  // The two traps of a server that believes messages instead of its own states.
+  it.each(['remove-event', 'punched', 'balloon'])('%s: dropped pages come back as zeroes', async (mode) => {
+    const result = await hostile(mode);
+    expect(touches(result.stdout, 'page')).toEqual(content);
+    expect(touches(result.stdout, 'again')).toEqual(same(0));
+    expect(result.code).toBe(0);
+  });
+});
+
+describe('parked, and then the policy', () => {
+  it('O_NONBLOCK cleared behind our back', async () => {
+    const result = await hostile('clear-nonblock');
+    expect(touches(result.stdout, 'page')).toEqual(same(-1));
+    await serve.event('parked', { reason: 'the userfaultfd cannot be read: O_NONBLOCK was cleared on it' });
+  });
+
+  it('a fault in memory that was not handed over', async () => {
+    const result = await hostile('stray');
+    expect(result.stdout).toMatch(/^stray -1$/m);
+    expect(result.stdout).toMatch(/^first -1$/m);
+    expect(serve.events.some(({ event, reason }) => event === 'parked' && /in no mapping/.test(String(reason)))).toBe(
+      true,
+    );
+  });
+
+  it('page cache of unknown content that may not be written', async () => {
+    const result = await hostile('unsealable-fallocated');
+    expect(touches(result.stdout, 'page')).toEqual(same(-1));
+  });
+});
+
+describe('afterwards', () => {
+  it('others are served as if nothing had been, and nothing is left of the dead', async () => {
+    const sessions = () =>
+      serve.events.filter(({ event }) => event === 'session').length -
+      serve.events.filter(({ event }) => event === 'detached').length;
+    await until(() => sessions() === 0);
+    const before = resourcesOf(serve.process.pid!);
+    await Promise.all(
+      ['spam', 'stray', 'clear-nonblock', 'half', 'wrong-memory', '253-descriptors'].map((mode) => hostile(mode)),
+    );
+    expect((await uffd(['touch', '--socket', serve.socket, '--size', `${PAGES * 4096}`, '--json'])).code).toBe(0);
+    await until(() => sessions() === 0);
+    await until(() => resourcesOf(serve.process.pid!).descriptors <= before.descriptors);
+  });
+});
