@@ -63,6 +63,7 @@ export default defineConfig(
     languageOptions: { parserOptions: { projectService: true } },
     rules: {
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
       // noUncheckedIndexedAccess doubts every element of a typed array; `!` says that the index is within it.
       '@typescript-eslint/no-non-null-assertion': 'off',
     },
@@ -80,10 +81,7 @@ export default defineConfig(
     files: ['scripts/**/*.mjs', '*.js'],
     languageOptions: {
       globals: Object.fromEntries(
-        ['Buffer', 'clearTimeout', 'console', 'performance', 'setTimeout'].map((name) => [
-          name,
-          'readonly',
-        ]),
+        ['Buffer', 'clearTimeout', 'console', 'performance', 'setTimeout'].map((name) => [name, 'readonly']),
       ),
     },
   },

@@ -169,6 +169,11 @@ int main(int argc, char **argv) {
     return 0;
   }
 
+  if (is("last-first")) {
+    printf("page %d %d\n", pages - 1, peek(base + (size_t)(pages - 1) * page));
+    return 0;
+  }
+
   for (int i = 0; i < pages; i++) printf("page %d %d\n", i, peek(base + (size_t)i * page));
 
   if (is("remove-event")) {

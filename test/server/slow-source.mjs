@@ -1,4 +1,6 @@
 // A source module whose first half is at hand and whose second half takes its time: `data.delayMs`, or for ever.
+import { setTimeout } from 'node:timers/promises';
+
 export function openSource({ sizeBytes, delayMs }) {
   const fill = (target, targetOffset, length, offset) => {
     for (let i = 0; i < length; i += 4096)
@@ -11,7 +13,7 @@ export function openSource({ sizeBytes, delayMs }) {
       return true;
     },
     async read(target, targetOffset, length, offset) {
-      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      await setTimeout(delayMs);
       fill(target, targetOffset, length, offset);
     },
   };
