@@ -51,7 +51,7 @@ export async function touchPages(mapping: Mapping, options: TouchOptions): Promi
       write,
       countFaults,
       [...cpus],
-      (touched, faulted, elapsedNs, latencies, outcome, signalNumber, siCode) => {
+      (touched, faulted, elapsedNs, latencies, outcome, signalNumber, siCode, address) => {
         clearInterval(progress);
         listener?.[Symbol.dispose]();
         if (outcome === AccessOutcome.done) {
@@ -59,7 +59,14 @@ export async function touchPages(mapping: Mapping, options: TouchOptions): Promi
           const latenciesNs = latencies.filter((ns) => ns > 0).sort();
           resolve({ touched, faulted, seconds: elapsedNs / 1e9, latenciesNs });
         } else if (outcome === AccessOutcome.cancelled) reject(signal?.reason as Error);
-        else reject(new MemoryFaultError(signalNumber === 7 ? 'SIGBUS' : 'SIGSEGV', siCode, -1));
+        else
+          reject(
+            new MemoryFaultError(
+              signalNumber === 7 ? 'SIGBUS' : 'SIGSEGV',
+              siCode,
+              Math.floor((address - Number(mapping.address)) / mapping.pageSize),
+            ),
+          );
       },
     );
     const progress = setInterval(() => onProgress?.(Math.max(0, running.progress())), 100);

@@ -181,6 +181,7 @@ export interface NativeAddon {
       outcome: number,
       signal: number,
       siCode: number,
+      address: number,
     ) => void,
   ) => NativeTouchThreads;
   ReferenceHandler: new (

@@ -3,7 +3,6 @@ import type { FaultDecider } from './fault-decider.js';
 import type { Fetch, Fetches } from './fetches.js';
 import type { PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
-import { MAX_ATTEMPTS } from './session.js';
 import type { Sessions } from './sessions.js';
 import type { Settling } from './settling.js';
 
@@ -72,10 +71,7 @@ export class Arrivals {
       session.states.set(page, 1, PageState.absent);
       const waiting = session.waiting.get(page);
       if (pages === 1) {
-        const asleep = waiting !== undefined;
-        const noted = session.wait(page, error, faultDeadlineMs);
-        noted.attempts = MAX_ATTEMPTS;
-        noted.asleep = asleep;
+        session.leaveToDeadline(page, error, faultDeadlineMs, waiting !== undefined);
       } else if (waiting !== undefined) {
         settling.retries.push({ session, page, minor: cached });
       }

@@ -1,20 +1,23 @@
 // Filling everything that is absent, behind demand: what a server owes its clients before it may go away.
+import { messageOf } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
 import type { Fetches } from './fetches.js';
 import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
-import type { Session } from './session.js';
+import type { ServedRegion, Session } from './session.js';
 
 export class Draining {
   readonly #answers: AnswerBlock;
   readonly #filler: PageFiller;
   readonly #fetches: Fetches;
+  readonly #faultDeadlineMs: number;
 
-  constructor(answers: AnswerBlock, filler: PageFiller, fetches: Fetches) {
+  constructor(answers: AnswerBlock, filler: PageFiller, fetches: Fetches, faultDeadlineMs: number) {
     this.#answers = answers;
     this.#filler = filler;
     this.#fetches = fetches;
+    this.#faultDeadlineMs = faultDeadlineMs;
   }
 
   /** Plans the next fill of the session. False when there is nothing to plan now: all is filled, or on its way. */
@@ -28,13 +31,20 @@ export class Draining {
     // At a page that fell short before, one at a time.
     const again = page < session.drainCursor;
     const pages = again ? 1 : session.states.run(PageState.absent, page, limit);
-    if (!this.#filler.fillNow(session, region, page, pages, -1, again && session.writable)) {
-      if (!this.#fetches.available || !this.#fetches.request(session, region, page, pages, again && session.writable)) {
-        return false;
-      }
-      session.states.set(page, pages, PageState.fetching);
-    }
     session.drainCursor = Math.max(session.drainCursor, page + pages);
+    try {
+      return this.#fill(session, region, page, pages, again && session.writable);
+    } catch (error) {
+      // A source of the user's that throws: page by page in the end, and then once in every deadline.
+      if (pages === 1) session.leaveToDeadline(page, messageOf(error), this.#faultDeadlineMs, false);
+      return true;
+    }
+  }
+
+  #fill(session: Session, region: ServedRegion, page: number, pages: number, cached: boolean): boolean {
+    if (this.#filler.fillNow(session, region, page, pages, -1, cached)) return true;
+    if (!this.#fetches.available || !this.#fetches.request(session, region, page, pages, cached)) return false;
+    session.states.set(page, pages, PageState.fetching);
     return true;
   }
 

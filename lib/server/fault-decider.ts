@@ -5,7 +5,7 @@ import type { Fetches } from './fetches.js';
 import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
 import type { DemandFault, FaultPolicy, PageWindow } from './policy.js';
-import { MAX_ATTEMPTS, type ServedRegion, type Session } from './session.js';
+import type { ServedRegion, Session } from './session.js';
 
 const FLAG_WRITE = 1;
 const FLAG_WP = 2;
@@ -80,7 +80,7 @@ export class FaultDecider {
     }
     const failure = this.#parts.sourceFailure();
     if (failure !== undefined) {
-      session.wait(page, failure, faultDeadlineMs).attempts = MAX_ATTEMPTS;
+      session.leaveToDeadline(page, failure, faultDeadlineMs, true);
       return;
     }
     // A MINOR fault on a page never filled: the page cache holds something (fallocate, another mapping's touch), but
@@ -89,7 +89,7 @@ export class FaultDecider {
     if (cached && !session.writable) {
       const reason =
         'the page is in the page cache with unknown content, and the memory is not sealed against shrinking';
-      session.wait(page, reason, faultDeadlineMs).attempts = MAX_ATTEMPTS;
+      session.leaveToDeadline(page, reason, faultDeadlineMs, true);
       return;
     }
     const verdict = this.#verdict(session, region, page, flags);
@@ -104,7 +104,7 @@ export class FaultDecider {
     // Some of the window is not at hand, but perhaps the page itself.
     if (pages > 1 && filler.fillNow(session, region, page, 1, page, cached)) return;
     if (!fetches.available) {
-      session.wait(page, 'the source has no bytes for the page', faultDeadlineMs).attempts = MAX_ATTEMPTS;
+      session.leaveToDeadline(page, 'the source has no bytes for the page', faultDeadlineMs, true);
       return;
     }
     session.wait(page, 'the source has not delivered the page yet', faultDeadlineMs);

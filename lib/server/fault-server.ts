@@ -1,8 +1,10 @@
 // The fault server: sessions come and go, serving workers answer, this thread only keeps the books.
 import { EventEmitter } from 'node:events';
-import { UffdError, messageOf } from '../errors.js';
+import { UffdError, checked, messageOf } from '../errors.js';
 import { type FillWay, memoryKinds } from '../memory/kinds.js';
+import type { Memfd } from '../memory/memfd.js';
 import { native } from '../native/load.js';
+import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
 import { FetchPool } from './fetch-pool.js';
 import type { AttachMessage, FailurePolicy, FromServing, ServingOptions, SessionStats } from './messages.js';
 import { type ModuleReference, type SourceSpec, portable } from './page-source.js';
@@ -29,11 +31,11 @@ export interface FaultServerOptions {
   readonly cpus?: readonly number[];
 }
 
-/** Memory to be served. The descriptors belong to the server from the call on. */
+/** Memory to be served. Of objects the server takes duplicates; plain descriptors are its own from the call on. */
 export interface Attachment {
-  readonly userfaultfd: number;
+  readonly userfaultfd: Userfaultfd | number;
   /** The memfd behind the regions, sealed against shrinking; none for anonymous memory, or when it must not be written. */
-  readonly memory?: number;
+  readonly memory?: Memfd | number;
   readonly kind: keyof typeof memoryKinds;
   readonly pageSize: number;
   /** `start` is the address in the client; `offset` the one in the source and in the memory. All in bytes. */
@@ -56,6 +58,7 @@ export interface ServerEvents {
   'source-failed': [reason: string];
   /** The server has been closed; sessions it still had are served by nobody. */
   close: [];
+  /** A worker ended unexpectedly: its sessions are served by nobody. Without a listener this is an uncaught exception. */
   error: [Error];
 }
 
@@ -125,7 +128,9 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   /** Hands memory to a serving worker. Resolves with the session's number once its faults are answered. */
   async attach(attachment: Attachment): Promise<number> {
-    const { userfaultfd, memory = -1, kind, pageSize, regions, resident = false, pidfd = -1 } = attachment;
+    const { kind, pageSize, regions, resident = false, pidfd = -1 } = attachment;
+    const userfaultfd = ownDescriptor(attachment.userfaultfd);
+    const memory = attachment.memory === undefined ? -1 : ownDescriptor(attachment.memory);
     if (this.#closing !== undefined) {
       for (const fd of [userfaultfd, memory]) if (fd >= 0) native().closeFd(fd);
       throw new UffdError('ERR_CLOSED', 'the server is closed');
@@ -290,7 +295,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   }
 
   #workerFailed(error: Error): void {
-    if (this.#closing === undefined && this.listenerCount('error') > 0) this.emit('error', error);
+    if (this.#closing === undefined) this.emit('error', error);
   }
 
   async #whoIsLeft(): Promise<string> {
@@ -308,6 +313,10 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       return `not drained in time: sessions ${this.sessions.join(', ')} (${messageOf(error)})`;
     }
   }
+}
+
+function ownDescriptor(of: { readonly fd: number } | number): number {
+  return typeof of === 'number' ? of : checked(native().duplicateFd(of.fd), 'dup');
 }
 
 function inRange(name: string, value: number, least: number, most: number): void {

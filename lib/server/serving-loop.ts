@@ -1,7 +1,7 @@
 // The loop of a serving worker: give the last answers and wait (one native call), decide about what came, repeat.
 // Nothing in it waits for anything but the kernel, and nothing allocates per fault.
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import { KernelError } from '../errors.js';
+import { KernelError, messageOf } from '../errors.js';
 import { EventKind, EventRow, type NativeFaultQueue } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { AnswerBlock } from './answer-block.js';
@@ -68,7 +68,7 @@ export class ServingLoop {
     this.#sessions = sessions;
     this.#fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#filler = new PageFiller(source, sourceSizeBytes, answers, flush);
-    this.#draining = new Draining(answers, this.#filler, this.#fetches);
+    this.#draining = new Draining(answers, this.#filler, this.#fetches, faultDeadlineMs);
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
     this.#decider = new FaultDecider({
       answers,
@@ -194,7 +194,7 @@ export class ServingLoop {
     }
     const page = region.firstPage + Math.floor((address - region.start) / session.pageSize);
     if (session.parked !== undefined) session.wait(page, session.parked, this.#options.faultDeadlineMs);
-    else this.#decider.decide(session, region, page, flags, false);
+    else this.#decide(session, page, flags, false);
   }
 
   #otherEvent(kind: number, at: number): void {
@@ -223,7 +223,16 @@ export class ServingLoop {
   #retry(): void {
     for (const { session, page, minor } of this.#settling.retries.splice(0)) {
       if (!this.#sessions.has(session) || session.parked !== undefined) continue;
-      this.#decider.decide(session, session.regionOfPage(page), page, minor ? MINOR_FLAG : 0, true);
+      this.#decide(session, page, minor ? MINOR_FLAG : 0, true);
+    }
+  }
+
+  /** User code runs in here, a policy or a source: what it throws is the failure of one page, not of the server. */
+  #decide(session: Session, page: number, flags: number, narrow: boolean): void {
+    try {
+      this.#decider.decide(session, session.regionOfPage(page), page, flags, narrow);
+    } catch (error) {
+      session.leaveToDeadline(page, messageOf(error), this.#options.faultDeadlineMs, true);
     }
   }
 

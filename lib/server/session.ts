@@ -108,6 +108,13 @@ export class Session {
     this.#note(this.strays, address, reason, deadlineMs);
   }
 
+  /** Notes a page that cannot be had: not tried again before its deadline. @param asleep somebody waits for it */
+  leaveToDeadline(page: number, reason: string, deadlineMs: number, asleep: boolean): void {
+    const waiting = this.wait(page, reason, deadlineMs);
+    waiting.attempts = MAX_ATTEMPTS;
+    waiting.asleep = asleep;
+  }
+
   /** Whether a page has failed so often that it is left to its deadline. */
   hopeless(page: number): boolean {
     return (this.waiting.get(page)?.attempts ?? 0) >= MAX_ATTEMPTS;

@@ -123,7 +123,10 @@ export class Settling {
 
   /** A fill nobody asked for: only what can be known for certain is noted. */
   #shortUnasked(session: Session, op: number, first: number, pages: number, result: number): void {
-    if (result !== EEXIST || pages > 1) return;
+    if (pages > 1) return;
+    // Unmapped, or beyond the end of the memory: there is no page to complete.
+    if (result === ENOENT || result === EFAULT) session.states.set(first, 1, PageState.removed);
+    if (result !== EEXIST) return;
     // Mapped already, or (COPY to a page in the page cache) to be written where it is.
     if (op === AnswerOp.continue || session.kind.copyExists === 'mapped' || !session.writable) {
       session.states.set(first, 1, PageState.resident);
@@ -157,11 +160,12 @@ export class Settling {
         else this.#wakeAndCount(session, demand, `${errnoName(result)[0]}: ${errnoName(result)[1]}`);
         break;
       case EBADF:
-        session.wait(
+        session.leaveToDeadline(
           demand,
           this.#parts.sourceFailure() ?? 'the descriptor is closed',
           this.#parts.faultDeadlineMs,
-        ).attempts = MAX_ATTEMPTS;
+          true,
+        );
         break;
       default: {
         const reason = result === EAGAIN ? 'the mappings are being changed' : `${errnoName(result)[0]} of the answer`;

@@ -54,9 +54,9 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     return handle;
   }
 
-  /** Posts a message and wakes the worker, which looks at its port only then. */
+  /** Posts a message and wakes the worker, which looks at its port only then. Nothing happens once it has ended. */
   send(message: ToServing): void {
-    if (this.#ended) throw new UffdError('ERR_CLOSED', 'the serving worker has ended');
+    if (this.#ended) return;
     this.#port.postMessage(message);
     native().signalEvent(this.#wakeFd);
   }

@@ -115,13 +115,22 @@ export async function handOff(socketPath: string, options: HandOffOptions): Prom
       page_size: mapping.pageSize,
     }));
     const descriptors = memfd === undefined ? [userfaultfd.fd] : [userfaultfd.fd, memfd.fd];
-    connection.send(JSON.stringify(wire), descriptors);
     const messages = new MessageReader(connection);
+    sendUnlessRefused(connection, JSON.stringify(wire), descriptors);
     const session = await accepted(messages, timeoutMs, signal);
     return new Handoff(connection, session, messages);
   } catch (error) {
     connection.close();
     throw error;
+  }
+}
+
+/** A server that turns us away for who we are closes before it reads; its reason is waiting to be read all the same. */
+function sendUnlessRefused(connection: Connection, text: string, descriptors: readonly number[]): void {
+  try {
+    connection.send(text, descriptors);
+  } catch (error) {
+    if (!(error instanceof KernelError) || !['EPIPE', 'ECONNRESET'].includes(error.code)) throw error;
   }
 }
 

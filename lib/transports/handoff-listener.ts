@@ -16,7 +16,7 @@ import { listenAt, removeSocket } from './socket-path.js';
 export interface ListenerOptions {
   /** Path of the socket, at most 107 bytes. */
   readonly path: string;
-  /** User ids that may connect, beside this process's own and root. */
+  /** User ids that may connect, beside this process's own and root. With any, the socket is made 0666, not 0600. */
   readonly allowUids?: readonly number[];
   /** How long a client may take for its handshake, in milliseconds. Default 10,000. */
   readonly handshakeTimeoutMs?: number;
@@ -56,7 +56,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     this.#server = server;
     this.#options = options;
     this.path = options.path;
-    this.#socket = new (native().UnixSocket)(listenAt(options.path));
+    this.#socket = new (native().UnixSocket)(listenAt(options.path, (options.allowUids ?? []).length > 0));
     this.#inode = lstatSync(options.path, { bigint: true }).ino;
     server.on('detached', (session, why) => {
       this.#ended(session, why);

@@ -1,5 +1,5 @@
 // The socket file: made 0600, a live one never replaced, a stale one is.
-import { lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { KernelError, UffdError } from '../errors.js';
 import { native } from '../native/load.js';
 
@@ -9,8 +9,11 @@ const EADDRINUSE = -98;
 const ECONNREFUSED = -111;
 const BACKLOG = 128;
 
-/** @throws UffdError ERR_SOCKET_IN_USE, ERR_OUT_OF_RANGE (path too long); KernelError */
-export function listenAt(path: string): number {
+/**
+ * @param othersMayConnect widens the mode to 0666; who is let in is then a matter of the peer's credentials alone
+ * @throws UffdError ERR_SOCKET_IN_USE, ERR_OUT_OF_RANGE (path too long); KernelError
+ */
+export function listenAt(path: string, othersMayConnect: boolean): number {
   if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) {
     throw new UffdError(
       'ERR_OUT_OF_RANGE',
@@ -24,6 +27,7 @@ export function listenAt(path: string): number {
   }
   if (fd === EADDRINUSE) throw inUse(path);
   if (fd < 0) throw new KernelError(fd, 'bind', path);
+  if (othersMayConnect) chmodSync(path, 0o666);
   return fd;
 }
 

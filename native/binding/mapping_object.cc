@@ -20,7 +20,7 @@ void report(const Napi::FunctionReference& callback, const AccessOutcome& outcom
   Napi::Env env = callback.Env();
   napi_value bytes = env.Undefined();
   if (outcome.kind == AccessOutcome::kDone && request.kind == AccessRequest::kRead) {
-    bytes = Napi::Buffer<uint8_t>::Copy(env, request.bytes.data(), request.bytes.size());
+    if (napi_create_buffer_copy(env, request.bytes.size(), request.bytes.data(), nullptr, &bytes) != napi_ok) return;
   }
   call_from_loop(callback, {Napi::Number::New(env, outcome.kind), Napi::Number::New(env, outcome.signal),
                             Napi::Number::New(env, outcome.signal_code),

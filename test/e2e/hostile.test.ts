@@ -1,5 +1,6 @@
 // Clients that misbehave: refused, or parked with a reason; never served wrong bytes, never waiting for ever, and never
 // anybody else's trouble.
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -86,6 +87,22 @@ describe('parked, and then the policy', () => {
   it('page cache of unknown content that may not be written', async () => {
     const result = await hostile('unsealable-fallocated');
     expect(touches(result.stdout, 'page')).toEqual(same(-1));
+  });
+});
+
+describe('other users', () => {
+  const NOBODY = 65534;
+
+  it('are turned away, with the reason, unless they are allowed', async () => {
+    chmodSync(folder, 0o755);
+    const touchAs = (socket: string) =>
+      uffd(['touch', '--socket', socket, '--size', '4096', '--user-mode-only', '--json'], { uid: NOBODY });
+    expect((await touchAs(serve.socket)).stderr).toMatch(/EACCES.*connect/);
+    const one = await Serve.start(snapshot, join(folder, 'one.sock'), '--allow-uid', '1');
+    expect((await touchAs(one.socket)).stderr).toMatch(/user 65534 is not allowed to connect/);
+    const nobody = await Serve.start(snapshot, join(folder, 'nobody.sock'), '--allow-uid', `${NOBODY}`);
+    expect((await touchAs(nobody.socket)).code).toBe(0);
+    for (const other of [one, nobody]) expect(await other.stop()).toBe(0);
   });
 });
 

@@ -14,51 +14,55 @@ const mount = join(folder, 'mount');
 const client = compiled('hostile-client.c', '-lpthread');
 
 describe('a FUSE file system that is slow', () => {
-  `a FUSE file system that hangs${why === undefined ? '' : ` (skipped: ${why})`}`,
-  () => {
-    let fuse: ChildProcess | undefined;
-    const file = join(mount, 'snapshot');
+  let fuse: ChildProcess | undefined;
+  const file = join(mount, 'snapshot');
 
-    beforeAll(async () => {
-      const flags = execFileSync('pkg-config', ['--cflags', '--libs', 'fuse3']).toString().trim().split(' ');
-      const program = compiled('slow-fuse.c', ...flags);
-      mkdirSync(mount);
-      fuse = spawn(program, [`${PAGES}`, `${DELAY_MS}`, mount], { stdio: 'ignore' });
-      await until(() => existsSync(file));
-    });
+  beforeEach((context) => {
+    requires(context, 'uffd', 'root', 'fuse', 'libfuse3-dev');
+  });
 
-    afterAll(() => {
-      fuse?.kill('SIGKILL');
-      execFileSync('umount', ['-l', mount], { stdio: 'ignore' });
-    });
+  beforeAll(async () => {
+    if (lacks('fuse', 'libfuse3-dev', 'root')) return;
+    const flags = execFileSync('pkg-config', ['--cflags', '--libs', 'fuse3']).toString().trim().split(' ');
+    const program = compiled('slow-fuse.c', ...flags);
+    mkdirSync(mount);
+    fuse = spawn(program, [`${PAGES}`, `${DELAY_MS}`, mount], { stdio: 'ignore' });
+    await until(() => existsSync(file));
+  });
 
-    it('sent as the memory: refused, and its slow close(2) holds nobody up', async () => {
-      const serve = await Serve.start(patternFile(folder, 8), join(folder, 'sent.sock'));
-      const started = performance.now();
-      // The clients themselves end only when their own close(2) returns.
-      const hostile = [1, 2, 3].map(() => run(client, ['given-memory', serve.socket, '8', file]));
-      await until(() => serve.events.filter(({ event }) => event === 'refused').length === 3);
-      expect((await uffd(['touch', '--socket', serve.socket, '--size', '32K', '--json'])).code).toBe(0);
-      expect(performance.now() - started).toBeLessThan(CLOSE_MS);
-      for (const { stdout } of await Promise.all(hostile))
-        expect(stdout).toMatch(/"refused".*not a memfd but .*snapshot/);
-      expect(performance.now() - started).toBeGreaterThan(CLOSE_MS);
-      expect(await serve.stop()).toBe(0);
-    });
+  afterAll(() => {
+    if (fuse === undefined) return;
+    fuse.kill('SIGKILL');
+    execFileSync('umount', ['-l', mount], { stdio: 'ignore' });
+  });
 
-    it('as the source: pages that are slow for one session do not slow another', async () => {
-      const serve = await Serve.start(file, join(folder, 'source.sock'), '--fault-around', '1');
-      const slow = run(client, ['last-first', serve.socket, `${PAGES}`], { timeoutMs: 10_000 });
-      await serve.event('session');
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      const others = await Promise.all([1, 2].map(() => run(client, ['normal', serve.socket, `${PAGES / 4}`])));
-      for (const { stdout, seconds } of others) {
-        expect(touches(stdout, 'page')).toEqual(Array.from({ length: PAGES / 4 }, (_, page) => patternOf(page)));
-        expect(seconds).toBeLessThan(DELAY_MS / 1000);
-      }
-      const { stdout, seconds } = await slow;
-      expect(touches(stdout, 'page').at(-1)).toBe(patternOf(PAGES - 1));
-      expect(seconds).toBeGreaterThan(DELAY_MS / 1000);
-      serve.kill('SIGKILL');
-    });
+  it('sent as the memory: refused, and its slow close(2) holds nobody up', async () => {
+    const serve = await Serve.start(patternFile(folder, 8), join(folder, 'sent.sock'));
+    const started = performance.now();
+    // The clients themselves end only when their own close(2) returns.
+    const hostile = [1, 2, 3].map(() => run(client, ['given-memory', serve.socket, '8', file]));
+    await until(() => serve.events.filter(({ event }) => event === 'refused').length === 3);
+    expect((await uffd(['touch', '--socket', serve.socket, '--size', '32K', '--json'])).code).toBe(0);
+    expect(performance.now() - started).toBeLessThan(CLOSE_MS);
+    for (const { stdout } of await Promise.all(hostile))
+      expect(stdout).toMatch(/"refused".*not a memfd but .*snapshot/);
+    expect(performance.now() - started).toBeGreaterThan(CLOSE_MS);
+    expect(await serve.stop()).toBe(0);
+  });
+
+  it('as the source: pages that are slow for one session do not slow another', async () => {
+    const serve = await Serve.start(file, join(folder, 'source.sock'), '--fault-around', '1');
+    const slow = run(client, ['last-first', serve.socket, `${PAGES}`], { timeoutMs: 10_000 });
+    await serve.event('session');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const others = await Promise.all([1, 2].map(() => run(client, ['normal', serve.socket, `${PAGES / 4}`])));
+    for (const { stdout, seconds } of others) {
+      expect(touches(stdout, 'page')).toEqual(Array.from({ length: PAGES / 4 }, (_, page) => patternOf(page)));
+      expect(seconds).toBeLessThan(DELAY_MS / 1000);
+    }
+    const { stdout, seconds } = await slow;
+    expect(touches(stdout, 'page').at(-1)).toBe(patternOf(PAGES - 1));
+    expect(seconds).toBeGreaterThan(DELAY_MS / 1000);
+    serve.kill('SIGKILL');
+  });
 });

@@ -153,8 +153,8 @@ describe('policies', () => {
     const file = patternFile(folder, 4, 'killing');
     const serve = await start('kill', file, '--on-failure', 'kill', '--fault-deadline', '100ms');
     truncateSync(file, 1);
-    const { signal } = await run(client, ['normal', serve.socket, '1']);
-    expect(signal).toBe('SIGKILL');
+    const killed = await run(client, ['normal', serve.socket, '1']);
+    expect(killed, JSON.stringify({ killed, events: serve.events })).toMatchObject({ signal: 'SIGKILL' });
     await serve.event('unserved', { action: 'kill' });
     expect(await serve.stop()).toBe(0);
   });

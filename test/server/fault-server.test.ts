@@ -189,6 +189,51 @@ describe('slow sources', () => {
   });
 });
 
+describe('user code that throws', () => {
+  const throwing = new URL('./throwing-module.mjs', import.meta.url);
+
+  it('a source: that page fails, the others and the worker go on', async () => {
+    const source = moduleSource({ module: throwing }, { sizeBytes, runsIn: 'serving' });
+    const server = await serverOf({ source, workers: 1, faultDeadlineMs: 50, faultAround: 4 });
+    using client = await new Client(PAGES).attach(server);
+    const unserved = once(server, 'unserved');
+    await expect(client.read(13)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
+    expect((await unserved)[3]).toBe('page 13 is bad');
+    expect(await client.read(20, 4)).toEqual(patterns(20, 4));
+    await expect(server.drain(300)).rejects.toMatchObject({ code: 'ERR_DRAIN_TIMEOUT' });
+  });
+
+  it('a policy: the same', async () => {
+    const server = await serverOf({ source: slow(0), policy: { module: throwing }, workers: 1, faultDeadlineMs: 50 });
+    using client = await new Client(PAGES).attach(server);
+    await expect(client.read(13)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
+    expect(await client.read(5)).toEqual(patterns(5, 1));
+  });
+});
+
+describe('a client that', () => {
+  it('has unmapped its memory but lives: drained all the same', async () => {
+    const server = await serverOf({ source: slow(1), faultAround: 16 });
+    const client = await new Client(PAGES).attach(server);
+    client.mapping.unmap();
+    await server.drain(5000);
+    client[Symbol.dispose]();
+  });
+
+  it('comes and goes while the server is closed: no error', async () => {
+    const server = await serverOf({ source: slow(1) });
+    const clients = await Promise.all(Array.from({ length: 10 }, () => new Client(2).attach(server)));
+    const closing = server.close();
+    for (const client of clients) {
+      server.orphan(client.session);
+      server.release(client.session);
+      client[Symbol.dispose]();
+    }
+    await closing;
+    server.orphan(1);
+  });
+});
+
 describe('memory that changes', () => {
   it('threads that fault while pages are dropped see the content or zeroes, and end', async () => {
     const server = await serverOf({ source: slow(0), faultAround: 4 });

@@ -1,6 +1,5 @@
 // Memory of this process in the care of a server in it: the smallest client.
 import { type FaultServer, Mapping, Memfd, Userfaultfd } from 'userfaultfd';
-import { native } from '../../dist/native/load.js';
 
 export const PAGE = 4096;
 
@@ -20,11 +19,10 @@ export class Client implements Disposable {
   }
 
   async attach(server: FaultServer, resident = false): Promise<this> {
-    const userfaultfd = native().duplicateFd(this.userfaultfd.fd);
-    const { memfd, mapping } = this;
+    const { userfaultfd, memfd, mapping } = this;
     this.session = await server.attach({
       userfaultfd,
-      ...(memfd !== undefined && { memory: native().duplicateFd(memfd.fd) }),
+      ...(memfd !== undefined && { memory: memfd }),
       kind: memfd === undefined ? 'anonymous' : 'shmem',
       pageSize: PAGE,
       regions: [{ start: mapping.address, size: mapping.lengthBytes, offset: 0 }],

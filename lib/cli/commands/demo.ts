@@ -17,6 +17,7 @@ interface DemoOptions {
   threads: number;
   faultAround: number;
   fill: string;
+  userModeOnly: boolean;
   json: boolean;
   quiet: boolean;
 }
@@ -53,6 +54,7 @@ export function addDemo(program: Command): void {
         .choices(['auto', 'copy', 'continue'])
         .default('continue'),
     )
+    .option('--user-mode-only', 'run without permission for userfaultfd (uffd touch --user-mode-only)', false)
     .option('--json', 'one JSON object on stdout', false)
     .option('--quiet', 'no progress bar', false)
     .action(async (file: string | undefined, options: DemoOptions) => {
@@ -81,6 +83,7 @@ async function demo(file: string, options: DemoOptions): Promise<DemoReport> {
     throw new UffdError('ERR_SERVER_GONE', 'the fault server did not start; its message is above');
   }
   const touching = ['--socket', socket, '--size', `${size}`, '--order', order, '--threads', `${threads}`, ...quietly];
+  if (options.userModeOnly) touching.push('--user-mode-only');
   await using client = new Child(['touch', ...touching], stop.signal);
   const code = await client.exited();
   stop.signal.throwIfAborted();

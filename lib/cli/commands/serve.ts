@@ -42,14 +42,26 @@ export function addServe(program: Command): void {
     )
     .option('--fault-around <pages>', 'pages brought along with a fault', wholeNumber(1, 2 ** 20), 64)
     .option('--workers <n>', 'serving threads', wholeNumber(1, 64), 2)
-    .option('--fault-deadline <time>', 'how long a fault may wait before --on-failure acts', duration, 10_000)
+    .addOption(
+      new Option('--fault-deadline <time>', 'how long a fault may wait before --on-failure acts')
+        .argParser(duration)
+        .default(10_000, '10s'),
+    )
     .addOption(
       new Option('--on-failure <policy>', 'what happens to a fault that cannot be answered')
         .choices(['poison', 'kill', 'stall'])
         .default('poison'),
     )
-    .option('--drain-timeout <time>', 'how long completing the clients may take at the end', duration, 30_000)
-    .option('--handshake-timeout <time>', 'how long a client may take to hand over', duration, 10_000)
+    .addOption(
+      new Option('--drain-timeout <time>', 'how long completing the clients may take at the end')
+        .argParser(duration)
+        .default(30_000, '30s'),
+    )
+    .addOption(
+      new Option('--handshake-timeout <time>', 'how long a client may take to hand over')
+        .argParser(duration)
+        .default(10_000, '10s'),
+    )
     .option('--allow-uid <uid>', 'let this user connect, beside root and our own (repeatable)', collectUid, [])
     .option('--spin <us>', 'poll so many microseconds before sleeping', wholeNumber(0, 1_000_000), 0)
     .option('--cpus <list>', 'CPUs of the serving threads, e.g. 0,1', cpuList, [])

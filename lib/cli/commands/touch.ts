@@ -16,6 +16,7 @@ interface TouchCommandOptions {
   size: number;
   order: 'sequential' | 'random';
   threads: number;
+  userModeOnly: boolean;
   exitOnStdinClose: boolean;
   json: boolean;
   quiet: boolean;
@@ -45,6 +46,7 @@ export function addTouch(program: Command): void {
       new Option('--order <order>', 'order of the touches').choices(['sequential', 'random']).default('sequential'),
     )
     .option('--threads <n>', 'threads that touch', wholeNumber(1, 1024), 1)
+    .option('--user-mode-only', 'needs no permission; kernel code that touches the memory fails (EFAULT)', false)
     .option('--exit-on-stdin-close', 'end when standard input ends', false)
     .option('--json', 'one JSON object on stdout', false)
     .option('--quiet', 'no progress bar', false)
@@ -64,7 +66,7 @@ async function touch(options: TouchCommandOptions, stop: AbortController): Promi
   using memfd = Memfd.create({ sizeBytes: options.size, name: 'uffd-touch' });
   using mapping = Mapping.map(memfd);
   // Open to the end: were it closed, pages that nobody has filled would read as zeroes.
-  using userfaultfd = Userfaultfd.open();
+  using userfaultfd = Userfaultfd.open({ userModeOnly: options.userModeOnly });
   userfaultfd.register(mapping, ['missing', 'minor']);
   const pages = mapping.lengthBytes / mapping.pageSize;
   const order = touchOrder(pages, options.order);
