@@ -154,7 +154,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     worker.sessions++;
     await new Promise<void>((resolve, reject) => {
       this.#sessions.set(session, { worker, pidfd, settled: { resolve, reject } });
-      worker.send(message);
+      if (!worker.send(message)) reject(new UffdError('ERR_WORKER_FAILED', 'the serving worker has ended'));
     });
     return session;
   }
@@ -175,7 +175,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
         new Promise<readonly SessionStats[]>((resolve) => {
           const request = this.#nextId++;
           this.#statsRequests.set(request, resolve);
-          worker.send({ type: 'stats', request });
+          if (!worker.send({ type: 'stats', request })) resolve([]);
         }),
     );
     return (await Promise.all(perWorker)).flat();
@@ -239,6 +239,9 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       this.#received(message);
     });
     worker.on('failed', (error) => {
+      for (const attached of this.#sessions.values()) {
+        if (attached.worker === worker) attached.settled.reject(error);
+      }
       this.#workerFailed(error);
     });
   }

@@ -247,7 +247,7 @@ export class ServingLoop {
         this.#sessions.attach(message);
         break;
       case 'drain':
-        for (const session of this.#sessions.all()) this.#sessions.toDrain.add(session);
+        this.#sessions.drain();
         break;
       case 'orphaned':
       case 'release': {

@@ -17,6 +17,7 @@ export class Sessions {
   readonly orphans = new Set<Session>();
   /** To be completed. */
   readonly toDrain = new Set<Session>();
+  #draining = false;
   /** Whose messages cannot be read any more, with the moment the policy acts on all of their pages. */
   readonly unreadable = new Map<Session, number>();
 
@@ -55,6 +56,7 @@ export class Sessions {
     const session = new Session({ ...message, id: message.session, slot, kind, writable, attention });
     if (message.resident) session.states.set(0, session.pages, PageState.resident);
     this.#bySlot[slot] = session;
+    if (this.#draining) this.toDrain.add(session);
     this.#post({ type: 'attached', session: message.session });
   }
 
@@ -65,6 +67,12 @@ export class Sessions {
     this.#queue.remove(session.slot);
     this.#post({ type: 'detached', session: session.id, why, stats: statsOf(session) });
     session.close();
+  }
+
+  /** From now on every session is to be completed, also one that is only being handed over. */
+  drain(): void {
+    this.#draining = true;
+    for (const session of this.all()) this.toDrain.add(session);
   }
 
   /** Nothing more of it is answered. */

@@ -13,6 +13,8 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
   readonly #port: MessagePort;
   #wakeFd = -1;
   #ended = false;
+  #stopping = false;
+  #failed = false;
   /** Sessions it has: new ones go to the worker with the fewest. */
   sessions = 0;
 
@@ -30,6 +32,7 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     worker.on('exit', () => {
       this.#ended = true;
       port.close();
+      if (!this.#stopping) this.#fail('its thread has ended');
     });
   }
 
@@ -54,11 +57,12 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     return handle;
   }
 
-  /** Posts a message and wakes the worker, which looks at its port only then. Nothing happens once it has ended. */
-  send(message: ToServing): void {
-    if (this.#ended) return;
+  /** Posts a message and wakes the worker, which looks at its port only then. False once it has ended. */
+  send(message: ToServing): boolean {
+    if (this.#ended) return false;
     this.#port.postMessage(message);
     native().signalEvent(this.#wakeFd);
+    return true;
   }
 
   /** Whether it keeps the process alive. */
@@ -73,6 +77,7 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
   }
 
   async stop(): Promise<void> {
+    this.#stopping = true;
     if (this.#ended) return;
     const exited = once(this.#worker, 'exit', { signal: AbortSignal.timeout(STOP_MS) });
     this.send({ type: 'stop' });
@@ -85,6 +90,8 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
   }
 
   #fail(message: string): void {
+    if (this.#failed) return;
+    this.#failed = true;
     this.emit('failed', new UffdError('ERR_WORKER_FAILED', `a serving worker failed: ${message}`));
   }
 }
