@@ -78,10 +78,22 @@ export default defineConfig(
   },
   ...importRules,
   {
-    files: ['scripts/**/*.mjs', '*.js'],
+    files: ['scripts/**/*.mjs', 'examples/**/*.mjs', 'test/**/*.mjs', '*.js'],
     languageOptions: {
       globals: Object.fromEntries(
-        ['Buffer', 'clearTimeout', 'console', 'performance', 'setTimeout'].map((name) => [name, 'readonly']),
+        [
+          'AbortController',
+          'AbortSignal',
+          'Buffer',
+          'TextEncoder',
+          'URL',
+          'clearTimeout',
+          'console',
+          'fetch',
+          'performance',
+          'process',
+          'setTimeout',
+        ].map((name) => [name, 'readonly']),
       ),
     },
   },

@@ -15,6 +15,7 @@ export class FaultReader {
   readonly #view = new DataView(this.#buffer.buffer);
   #watcher: NativeFdWatcher | undefined;
   #wakeUp: ((error?: Error) => void) | undefined;
+  #leftOver: FaultEvent[] = [];
   #active = false;
   #closed = false;
 
@@ -34,7 +35,7 @@ export class FaultReader {
     const listener = signal && addAbortListener(signal, () => this.#wakeUp?.());
     try {
       while (!this.#closed && signal?.aborted !== true) {
-        const batch = this.#read();
+        const batch = this.#leftOver.length > 0 ? this.#leftOver.splice(0) : this.#read();
         if (batch.length > 0) yield batch;
         else await this.#readable();
       }
@@ -44,6 +45,11 @@ export class FaultReader {
       this.#stopWatching();
       this.#active = false;
     }
+  }
+
+  /** Events of a batch that its consumer did not get to: the next iteration begins with them. */
+  putBack(events: FaultEvent[]): void {
+    this.#leftOver = [...events, ...this.#leftOver];
   }
 
   /** Ends the iteration; before the descriptor is closed, because a watcher must never outlive its descriptor. */

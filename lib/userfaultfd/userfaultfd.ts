@@ -109,6 +109,8 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
       );
       const answers = answerNames(mask as bigint);
       const region = new Region(start, range.lengthBytes, range.pageSize ?? pageSize(), mapping, answers);
+      this.#forgetUnmapped(region);
+      this.#regions.delete(range);
       this.#regions.set(range, region);
       return region;
     } catch (error) {
@@ -160,9 +162,22 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     checked(this.#open().wake(at.region.addressOf(at.page, at.pages ?? 1), length), 'UFFDIO_WAKE');
   }
 
-  /** One event after the other. One consumer at a time; ends when the object is closed or the signal aborts. */
+  /**
+   * One event after the other. One consumer at a time; ends when the object is closed or the signal aborts. Events that
+   * were not consumed are the first of the next iteration.
+   */
   async *events(options: ReadOptions = {}): AsyncGenerator<FaultEvent, void, undefined> {
-    for await (const batch of this.batches(options)) yield* batch;
+    for await (const batch of this.batches(options)) {
+      try {
+        while (!this.#closed && options.signal?.aborted !== true) {
+          const event = batch.shift();
+          if (event === undefined) break;
+          yield event;
+        }
+      } finally {
+        this.#reader.putBack(batch);
+      }
+    }
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<FaultEvent, void, undefined> {
@@ -209,8 +224,18 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
   }
 
   #regionAt(address: bigint): Region | undefined {
-    for (const region of this.#regions.values()) if (region.contains(address)) return region;
-    return undefined;
+    let newest: Region | undefined;
+    for (const region of this.#regions.values()) if (region.contains(address)) newest = region;
+    return newest;
+  }
+
+  // Unmapping takes no region away, because accesses that still run hold the pages; a new one in its place does.
+  #forgetUnmapped(region: Region): void {
+    const end = region.start + BigInt(region.lengthBytes);
+    for (const [range, old] of this.#regions) {
+      const overlaps = old.start < end && region.start < old.start + BigInt(old.lengthBytes);
+      if (overlaps && old.mapping?.unmapped === true) this.#regions.delete(range);
+    }
   }
 
   #open(): NativeUserfaultfd {

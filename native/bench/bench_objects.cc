@@ -29,9 +29,9 @@ void report(RunningTouch& running) {
   if (latencies.IsEmpty()) return;
   std::memcpy(latencies.Data(), report.latency_ns.data(), report.latency_ns.size() * sizeof(uint32_t));
   auto number = [env](auto value) { return Napi::Number::New(env, static_cast<double>(value)); };
-  call_from_loop(running.callback,
-                 {number(report.touched), number(report.faulted), number(report.elapsed_ns), latencies,
-                  number(report.failure.kind), number(report.failure.signal), number(report.failure.signal_code), number(report.failure.fault_address)});
+  call_from_loop(running.callback, {number(report.touched), number(report.faulted), number(report.elapsed_ns),
+                                    latencies, number(report.failure.kind), number(report.failure.signal),
+                                    number(report.failure.signal_code), number(report.failure.fault_address)});
 }
 
 class TouchObject : public Napi::ObjectWrap<TouchObject> {

@@ -101,12 +101,17 @@ void LoopScope::handle_closed() {
   self_.reset();
 }
 
+// Raw calls: in an environment that is being stopped (worker.terminate(), process.exit() in the
+// callback) every one of them may fail, and there is nobody left to tell.
 void call_from_loop(const Napi::FunctionReference& callback, const std::vector<napi_value>& arguments) {
-  Napi::Env env = callback.Env();
-  callback.MakeCallback(env.Global(), arguments);
-  if (env.IsExceptionPending()) {
-    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
-  }
+  napi_env env = callback.Env();
+  napi_value global;
+  if (napi_get_global(env, &global) != napi_ok) return;
+  napi_status status =
+      napi_make_callback(env, nullptr, global, callback.Value(), arguments.size(), arguments.data(), nullptr);
+  if (status != napi_pending_exception) return;
+  napi_value exception;
+  if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
 }
 
 }  // namespace uffd

@@ -12,7 +12,9 @@ struct Body {
 };
 
 void touch_pages(uint8_t* memory, uint64_t length, uint64_t page_size, bool write) {
-  for (uint64_t at = 0; at < length; at += page_size) {
+  // The first byte of the range, then the first of every page after it.
+  uint64_t into_page = reinterpret_cast<uint64_t>(memory) % page_size;
+  for (uint64_t at = 0; at < length; at += at == 0 ? page_size - into_page : page_size) {
     volatile uint8_t* byte = memory + at;
     if (write) {
       // An atomic add of nothing: a write fault that cannot lose another thread's store.

@@ -70,6 +70,7 @@ void GuardedAccess::install_handlers() {
 
 AccessOutcome GuardedAccess::run(void (*body)(void*), void* argument) {
   t_frame.guarded_thread = 1;
+  guarded_.store(true);
   t_frame.outcome = AccessOutcome{};
   // savemask: the handler is left by a jump, which must take the signal out of the blocked set
   // again.
@@ -95,7 +96,8 @@ AccessOutcome GuardedAccess::run(void (*body)(void*), void* argument) {
 // call.
 void GuardedAccess::cancel(pthread_t thread) {
   cancelled_.store(true);
-  ::pthread_kill(thread, SIGBUS);
+  // Before its first run() the handler would take the signal for somebody else's and let the process die.
+  if (guarded_.load()) ::pthread_kill(thread, SIGBUS);
 }
 
 }  // namespace uffd

@@ -36,7 +36,10 @@ class GuardedAccess {
   bool cancelled() const { return cancelled_.load(); }
 
  private:
+  // Both sequentially consistent: whoever comes second sees the other, so that the thread is either
+  // signalled once its handler knows it, or finds the flag before it touches anything.
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> guarded_{false};
 };
 
 }  // namespace uffd

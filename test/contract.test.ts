@@ -1,0 +1,126 @@
+// lib/native/contract.ts against the addon: everything declared is there, and nothing else is.
+import { expect, test } from 'vitest';
+import { Answer, AnswerOp, EventRow } from '../dist/native/contract.js';
+import type { NativeAddon } from '../dist/native/contract.js';
+import { native } from '../dist/native/load.js';
+
+type Constructors = {
+  [
+    K in keyof NativeAddon as NativeAddon[K] extends abstract new (...args: never[]) => unknown ? K : never
+  ]: NativeAddon[K];
+};
+type Names<T> = Record<keyof T, true>;
+
+// The compiler holds these tables to the contract; the tests hold the addon to the tables.
+const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>> } = {
+  Memfd: {
+    fd: true,
+    close: true,
+    setSize: true,
+    status: true,
+    addSeals: true,
+    getSeals: true,
+    punchHole: true,
+    allocate: true,
+    write: true,
+    writeFromFile: true,
+  },
+  Mapping: {
+    error: true,
+    address: true,
+    unmap: true,
+    protect: true,
+    advise: true,
+    mincore: true,
+    view: true,
+    detachViews: true,
+    access: true,
+  },
+  Userfaultfd: {
+    fd: true,
+    close: true,
+    handshake: true,
+    register: true,
+    unregister: true,
+    wake: true,
+    copy: true,
+    zeropage: true,
+    continue: true,
+    poison: true,
+    read: true,
+    alive: true,
+  },
+  FaultQueue: {
+    error: true,
+    wakeFd: true,
+    add: true,
+    remove: true,
+    mute: true,
+    alive: true,
+    answer: true,
+    answerAndWait: true,
+    close: true,
+  },
+  UnixSocket: { fd: true, close: true, accept: true, receive: true, send: true, peer: true },
+  SourceFile: { error: true, identity: true, unchanged: true, read: true, close: true },
+  FdWatcher: { close: true },
+  TouchThreads: { progress: true, cancel: true },
+  ReferenceHandler: { error: true, messages: true, stop: true },
+};
+
+const statics: { [K in keyof Constructors]: Names<Omit<Constructors[K], 'prototype'>> } = {
+  Memfd: { create: true },
+  Mapping: {},
+  Userfaultfd: { open: true },
+  FaultQueue: {},
+  UnixSocket: { listen: true, connect: true, pair: true },
+  SourceFile: {},
+  FdWatcher: {},
+  TouchThreads: {},
+  ReferenceHandler: {},
+};
+
+const functions: Names<Omit<NativeAddon, keyof Constructors>> = {
+  closeFd: true,
+  closeDetached: true,
+  duplicateFd: true,
+  sealsOf: true,
+  signalEvent: true,
+  sendSignal: true,
+  setAffinity: true,
+  affinity: true,
+  pageSize: true,
+  addressOf: true,
+};
+
+const classes = Object.keys(methods) as (keyof Constructors)[];
+
+test.each(classes)('%s has its methods, and no other', (name) => {
+  const prototype = native()[name].prototype as object;
+  const present = Object.getOwnPropertyNames(prototype).filter((key) => key !== 'constructor');
+  expect(present.sort()).toEqual(Object.keys(methods[name]).sort());
+  for (const method of present) expect(prototype[method as never]).toBeTypeOf('function');
+});
+
+test.each(classes)('%s has its static functions, and no other', (name) => {
+  const own = new Set(['length', 'name', 'prototype', 'arguments', 'caller']);
+  const present = Object.getOwnPropertyNames(native()[name]).filter((key) => !own.has(key));
+  expect(present.sort()).toEqual(Object.keys(statics[name]).sort());
+});
+
+test('the addon exports the classes and functions of the contract, and nothing else', () => {
+  // `path` is what the package `bindings` notes there: where it found the addon.
+  const { path, ...exported } = { ...native() } as NativeAddon & Record<string, unknown>;
+  if (path !== undefined) expect(path).toMatch(/uffd\.node$/);
+  expect(Object.keys(exported).sort()).toEqual([...classes, ...Object.keys(functions)].sort());
+  for (const name of Object.keys(functions)) expect((exported as Record<string, unknown>)[name]).toBeTypeOf('function');
+});
+
+test('the rows are as wide as their fields', () => {
+  const { fields, link, ...answer } = Answer;
+  expect(Object.values(answer)).toEqual([...Array(fields).keys()]);
+  expect(link).toBe(2 ** 31);
+  const { fields: eventFields, ...event } = EventRow;
+  expect(Object.values(event)).toEqual([...Array(eventFields).keys()]);
+  expect(new Set(Object.values(AnswerOp)).size).toBe(Object.keys(AnswerOp).length);
+});

@@ -1,0 +1,2 @@
+export const states: Record<string, () => unknown>;
+export const blockingStates: Record<string, () => unknown>;

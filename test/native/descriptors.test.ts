@@ -1,0 +1,124 @@
+// Nothing is left behind: every class a thousand times, closed or not.
+import { readFileSync } from 'node:fs';
+import process from 'node:process';
+import { expect, test } from 'vitest';
+import { Mapping, Memfd, Userfaultfd } from '../../dist/index.js';
+import { native } from '../../dist/native/load.js';
+import { expectCleanExit, runScript } from '../support/child.js';
+import { PAGE, registeredMemfd } from '../support/memory.js';
+import { duplicate, socketPair } from '../support/native.js';
+import { requires } from '../support/requires.js';
+import { collectUntil, mappingsOf, openDescriptors } from '../support/resources.js';
+
+const childProcess = new URL('../support/hand-over.mjs', import.meta.url);
+
+function blocks(): [Float64Array, Float64Array] {
+  return [new Float64Array(new SharedArrayBuffer(64)), new Float64Array(new SharedArrayBuffer(48))];
+}
+
+const makers: Record<string, () => { close(): void }> = {
+  Memfd: () => Memfd.create({ sizeBytes: PAGE }),
+  Userfaultfd: () => Userfaultfd.open(),
+  FaultQueue: () => new (native().FaultQueue)(...blocks()),
+  SourceFile: () => new (native().SourceFile)('/proc/self/exe'),
+  UnixSocket: () => new (native().UnixSocket)(duplicate(1)),
+  'registered memory': () => {
+    const memfd = Memfd.create({ sizeBytes: PAGE, name: 'thousand' });
+    const mapping = Mapping.map(memfd);
+    const uffd = Userfaultfd.open();
+    uffd.register(mapping, ['missing']);
+    return {
+      close: () => {
+        uffd.close();
+        mapping.unmap();
+        memfd.close();
+      },
+    };
+  },
+};
+
+test.for(Object.keys(makers))('%s: opened and closed a thousand times', (name, context) => {
+  requires(context, 'uffd');
+  const before = openDescriptors();
+  for (let i = 0; i < 1000; i++) makers[name]!().close();
+  expect(openDescriptors()).toBe(before);
+  expect(mappingsOf('thousand')).toBe(0);
+});
+
+test.for(Object.keys(makers))('%s: collected when nobody closes it', async (name, context) => {
+  requires(context, 'uffd');
+  const before = openDescriptors();
+  for (let i = 0; i < 50; i++) makers[name]!();
+  expect(openDescriptors()).toBeGreaterThan(before);
+  expect(await collectUntil(() => openDescriptors() <= before && mappingsOf('thousand') === 0)).toBe(true);
+});
+
+test('closing a number that is no descriptor is harmless', () => {
+  const before = openDescriptors();
+  native().closeFd(-1);
+  native().closeFd(99_999);
+  native().closeDetached(-1);
+  expect(native().duplicateFd(99_999)).toBe(-9);
+  expect(native().sealsOf(1)).toBe(-22);
+  expect(openDescriptors()).toBe(before);
+});
+
+test('closeDetached closes, a little later', async () => {
+  const before = openDescriptors();
+  const fd = duplicate(1);
+  expect(openDescriptors()).toBe(before + 1);
+  native().closeDetached(fd);
+  await expect.poll(() => openDescriptors()).toBe(before);
+});
+
+test('affinity of this thread', () => {
+  const cpus = native().affinity();
+  expect(cpus.length).toBeGreaterThan(0);
+  try {
+    expect(native().setAffinity([cpus[0]!])).toBe(0);
+    expect(native().affinity()).toEqual([cpus[0]]);
+    expect(native().setAffinity([-1])).toBe(-22);
+  } finally {
+    native().setAffinity(cpus);
+  }
+});
+
+test('gone: the process whose memory it was has exited', async (context) => {
+  requires(context, 'uffd');
+  const [here, there] = socketPair();
+  const { spawn } = await import('node:child_process');
+  const child = spawn(process.execPath, [childProcess.pathname], {
+    stdio: ['ignore', 'ignore', 'inherit', there.fd()],
+  });
+  const exited = new Promise((resolve) => child.once('exit', resolve));
+  const buffer = new Uint8Array(64);
+  let message: unknown;
+  await expect.poll(() => (message = here.receive(buffer)), { timeout: 5000 }).not.toBe(-11);
+  const [bytes, , fd] = message as [number, boolean, number];
+  const { start, page } = JSON.parse(Buffer.from(buffer.subarray(0, bytes)).toString()) as { start: number; page: number };
+  const uffd = new (native().Userfaultfd)(fd);
+  expect(uffd.alive()).toBe(1);
+  expect(uffd.zeropage(start, page, 0)).toBe(page);
+  child.kill('SIGKILL');
+  await exited;
+  await expect.poll(() => uffd.alive()).toBe(0);
+  expect([uffd.zeropage(start + page, page, 0), uffd.copy(start + page, new Uint8Array(page), 0)]).toEqual([-3, -3]);
+  uffd.close();
+});
+
+test('a TypeError of the native layer names the position, and nothing happens', () => {
+  const { uffd } = registeredMemfd(1);
+  const queue = new (native().FaultQueue)(...blocks());
+  expect(() => queue.answer(2)).toThrow(/argument 0 must be/);
+  expect(() => queue.answer(-1)).toThrow(TypeError);
+  expect(() => queue.answer('1' as unknown as number)).toThrow(/argument 0 must be a number/);
+  expect(() => new (native().FdWatcher)(99_999, () => undefined)).toThrow(/cannot be watched/);
+  expect(() => new (native().FdWatcher)(uffd.fd, 1 as unknown as () => void)).toThrow(/argument 1 must be a function/);
+  queue.close();
+});
+
+test('maps and descriptors of a child that only imports the package: the addon is not loaded', async () => {
+  const script = new URL('../support/only-import.mjs', import.meta.url);
+  expect(expectCleanExit(await runScript(script))).toBe('no addon, then one');
+  expect(readFileSync('/proc/self/maps', 'utf8')).toContain('uffd.node');
+});

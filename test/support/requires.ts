@@ -1,0 +1,68 @@
+// Named capabilities of the machine: a test that needs one is skipped, by name and reason, where it is missing.
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync } from 'node:fs';
+import process from 'node:process';
+import type { TestContext } from 'vitest';
+import { availableFeatures, isSupported } from '../../dist/index.js';
+import type { FeatureName } from '../../dist/index.js';
+
+/** What is missing, or undefined when nothing is. */
+type Check = () => string | undefined;
+
+function feature(name: FeatureName): Check {
+  return () => {
+    const { supported, reason } = isSupported();
+    if (!supported) return reason ?? 'no userfaultfd';
+    return availableFeatures().names.has(name) ? undefined : `this kernel has no userfaultfd feature ${name}`;
+  };
+}
+
+function program(name: string): Check {
+  return () => (spawnSync(name, ['--version']).status === 0 ? undefined : `no ${name}`);
+}
+
+const checks = {
+  uffd: () => {
+    const { kernelFaults, reason } = isSupported();
+    return kernelFaults ? undefined : reason;
+  },
+  'uffd-device': () => (existsSync('/dev/userfaultfd') ? undefined : 'no /dev/userfaultfd'),
+  'uffd-minor': feature('minorShmem'),
+  'uffd-poison': feature('poison'),
+  'uffd-exact-address': feature('exactAddress'),
+  root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
+  'hugetlb-2M': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB') ? undefined : 'no 2M huge pages'),
+  fuse: () => {
+    try {
+      accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+      return undefined;
+    } catch {
+      return 'no access to /dev/fuse';
+    }
+  },
+  'libfuse3-dev': () =>
+    spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0 ? undefined : 'libfuse3-dev or pkg-config is missing',
+  python3: program('python3'),
+} satisfies Record<string, Check>;
+
+export type Capability = keyof typeof checks;
+
+const known = new Map<Capability, string | undefined>();
+
+function missing(name: Capability): string | undefined {
+  if (!known.has(name)) known.set(name, checks[name]());
+  return known.get(name);
+}
+
+/** Whether the machine is without one of them: for preparations that would fail. */
+export function lacks(...capabilities: Capability[]): boolean {
+  return capabilities.some((name) => missing(name) !== undefined);
+}
+
+/** Skips the test unless the machine has all of them. */
+export function requires(context: Pick<TestContext, 'skip'>, ...capabilities: Capability[]): void {
+  for (const name of capabilities) {
+    const why = missing(name);
+    if (why !== undefined) context.skip(`${name}: ${why}`);
+  }
+}
