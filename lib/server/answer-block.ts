@@ -84,7 +84,7 @@ export class AnswerBlock {
   }
 
   clear(): void {
-    this.sessions.fill(undefined, 0, this.count);
+    for (let row = 0; row < this.count; row++) this.sessions[row] = undefined;
     this.count = 0;
     this.sourceRows = 0;
   }

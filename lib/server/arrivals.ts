@@ -40,6 +40,7 @@ export class Arrivals {
 
   /** The answers have been given: the places in the arena are free. */
   release(): void {
+    if (this.#unreleased.length === 0) return;
     for (const fetch of this.#unreleased) this.#parts.fetches.release(fetch);
     this.#unreleased.length = 0;
   }

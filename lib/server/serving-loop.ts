@@ -14,13 +14,13 @@ import type { FromServing, ServingOptions, ToServing } from './messages.js';
 import { PageFiller } from './page-filler.js';
 import type { PageSource } from './page-source.js';
 import type { FaultPolicy } from './policy.js';
-import type { Session } from './session.js';
+import type { ServedRegion, Session } from './session.js';
 import { Sessions } from './sessions.js';
 import { Settling } from './settling.js';
 
 const EVENT_ROWS = 1024;
-/** The longest wait: worker.terminate() and process exit go through after it even if nobody rings. */
-const IDLE_MS = 250;
+/** No time-out of ours: the queue ends every wait after a while (kIdleMs). */
+const IDLE = -1;
 /** While an answer is to be tried again. */
 const RETRY_MS = 1;
 /** While deadlines run. */
@@ -131,7 +131,7 @@ export class ServingLoop {
   #timeout(): number {
     if (this.#drainProgress) return 0;
     if (this.#settling.retries.length > 0) return RETRY_MS;
-    return this.#sessions.attention.size > 0 || this.#sessions.unreadable.size > 0 ? DEADLINE_MS : IDLE_MS;
+    return this.#sessions.attention.size > 0 || this.#sessions.unreadable.size > 0 ? DEADLINE_MS : IDLE;
   }
 
   /** The check that comes after reading and before anything becomes visible. */
@@ -163,22 +163,19 @@ export class ServingLoop {
 
   /** Non-pagefault events first: a fault is decided from the state, and they change it. True when somebody rang. */
   #dispatch(rows: number): boolean {
+    const events = this.#events;
+    const end = rows * EventRow.fields;
     let woken = false;
-    let faults = 0;
-    for (let row = 0; row < rows; row++) {
-      const at = row * EventRow.fields;
-      const kind = this.#events[at + EventRow.kind]!;
-      if (kind === EventKind.pagefault) faults++;
-      else if (kind === EventKind.woken) woken = true;
+    for (let at = 0; at < end; at += EventRow.fields) {
+      const kind = events[at + EventRow.kind]!;
+      if (kind === EventKind.pagefault) continue;
+      if (kind === EventKind.woken) woken = true;
       else this.#otherEvent(kind, at);
     }
-    for (let row = 0; faults > 0 && row < rows; row++) {
-      const at = row * EventRow.fields;
-      if (this.#events[at + EventRow.kind] !== EventKind.pagefault) continue;
-      faults--;
-      const session = this.#sessions.at(this.#events[at + EventRow.slot]!);
-      if (session !== undefined)
-        this.#fault(session, this.#events[at + EventRow.start]!, this.#events[at + EventRow.flags]!);
+    for (let at = 0; at < end; at += EventRow.fields) {
+      if (events[at + EventRow.kind] !== EventKind.pagefault) continue;
+      const session = this.#sessions.at(events[at + EventRow.slot]!);
+      if (session !== undefined) this.#fault(session, events[at + EventRow.start]!, events[at + EventRow.flags]!);
     }
     return woken;
   }
@@ -194,7 +191,7 @@ export class ServingLoop {
     }
     const page = region.firstPage + Math.floor((address - region.start) / session.pageSize);
     if (session.parked !== undefined) session.wait(page, session.parked, this.#options.faultDeadlineMs);
-    else this.#decide(session, page, flags, false);
+    else this.#decide(session, region, page, flags, false);
   }
 
   #otherEvent(kind: number, at: number): void {
@@ -221,16 +218,17 @@ export class ServingLoop {
   }
 
   #retry(): void {
+    if (this.#settling.retries.length === 0) return;
     for (const { session, page, minor } of this.#settling.retries.splice(0)) {
       if (!this.#sessions.has(session) || session.parked !== undefined) continue;
-      this.#decide(session, page, minor ? MINOR_FLAG : 0, true);
+      this.#decide(session, session.regionOfPage(page), page, minor ? MINOR_FLAG : 0, true);
     }
   }
 
   /** User code runs in here, a policy or a source: what it throws is the failure of one page, not of the server. */
-  #decide(session: Session, page: number, flags: number, narrow: boolean): void {
+  #decide(session: Session, region: ServedRegion, page: number, flags: number, narrow: boolean): void {
     try {
-      this.#decider.decide(session, session.regionOfPage(page), page, flags, narrow);
+      this.#decider.decide(session, region, page, flags, narrow);
     } catch (error) {
       session.leaveToDeadline(page, messageOf(error), this.#options.faultDeadlineMs, true);
     }
@@ -267,6 +265,8 @@ export class ServingLoop {
 
   /** Deadlines and orphans, every DEADLINE_MS at most. */
   #tick(): void {
+    const { attention, orphans, unreadable } = this.#sessions;
+    if (attention.size === 0 && orphans.size === 0 && unreadable.size === 0) return;
     const now = performance.now();
     if (now - this.#lastTick < DEADLINE_MS) return;
     this.#lastTick = now;
@@ -279,6 +279,7 @@ export class ServingLoop {
   /** Demand has been looked after in this round: one step for each session that is to be completed. */
   #drain(): void {
     this.#drainProgress = false;
+    if (this.#sessions.toDrain.size === 0) return;
     for (const session of this.#sessions.toDrain) {
       if (session.parked !== undefined) continue;
       if (this.#sourceFailure === undefined && !this.#fetches.full(session) && this.#draining.step(session)) {

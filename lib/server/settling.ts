@@ -56,6 +56,7 @@ export class Settling {
       else if (answers.firstPages[row]! >= 0) this.#short(session, row, result);
     }
     answers.clear();
+    if (this.#wakes.length === 0) return;
     for (const [session, first, pages] of this.#wakes) {
       answers.add(AnswerOp.wake, session, session.regionOfPage(first), first, pages, -1);
     }

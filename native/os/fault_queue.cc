@@ -1,6 +1,7 @@
 #include "fault_queue.h"
 
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 #include <algorithm>
@@ -14,6 +15,14 @@ namespace {
 
 constexpr int kReadyPerWait = 64;
 constexpr int64_t kWakeToken = -1;
+constexpr int64_t kIdleToken = -2;
+
+int listen_to(int epoll, int fd, uint32_t events, int64_t token) {
+  epoll_event event = {};
+  event.events = events;
+  event.data.u64 = static_cast<uint64_t>(token);
+  return zero_or_errno(::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
+}
 
 int64_t now_us() {
   timespec time;
@@ -59,12 +68,16 @@ Result<FaultQueue> FaultQueue::create() {
   auto wake = event_fd::create();
   if (!wake.ok()) return Result<FaultQueue>::failure(wake.error());
   queue.wake_ = wake.take();
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.u64 = static_cast<uint64_t>(kWakeToken);
-  if (::epoll_ctl(queue.epoll_.get(), EPOLL_CTL_ADD, queue.wake_.get(), &event) != 0) {
+  queue.idle_timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  timespec period{0, kIdleMs * 1000000L};
+  itimerspec ticks{period, period};
+  if (!queue.idle_timer_.open() || ::timerfd_settime(queue.idle_timer_.get(), 0, &ticks, nullptr) != 0) {
     return Result<FaultQueue>::from_errno();
   }
+  int error = listen_to(queue.epoll_.get(), queue.wake_.get(), EPOLLIN, kWakeToken);
+  // Edge-triggered: every tick ends one wait, and nobody has to read the timer.
+  if (error == 0) error = listen_to(queue.epoll_.get(), queue.idle_timer_.get(), EPOLLIN | EPOLLET, kIdleToken);
+  if (error < 0) return Result<FaultQueue>::failure(-error);
   return queue;
 }
 
@@ -72,10 +85,8 @@ int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory) {
   auto free_slot =
       std::find_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return !slot.userfaultfd.open(); });
   int index = static_cast<int>(free_slot - slots_.begin());
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.u64 = static_cast<uint64_t>(index);
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, userfaultfd.get(), &event) != 0) return -errno;
+  int error = listen_to(epoll_.get(), userfaultfd.get(), EPOLLIN, index);
+  if (error < 0) return error;
   if (free_slot == slots_.end()) slots_.emplace_back();
   slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(memory), false};
   return index;
@@ -183,6 +194,7 @@ int FaultQueue::wait(double* events, int capacity_rows, int timeout_ms, int spin
   for (int i = 0; i < count && rows < capacity_rows; i++) {
     int64_t token = static_cast<int64_t>(ready[i].data.u64);
     double* row = events + rows * Event::kFields;
+    if (token == kIdleToken) continue;
     if (token == kWakeToken) {
       event_fd::clear(wake_.get());
       put(row, -1, Event::kWoken, 0, 0, 0, 0);

@@ -30,6 +30,8 @@ struct Event {
 class FaultQueue {
  public:
   static constexpr int kMessagesPerRead = 64;
+  // worker.terminate() and process exit get through to a thread that waits, even if nobody rings, after so long.
+  static constexpr int kIdleMs = 250;
 
   // A closed queue: every call on it is -EBADF.
   FaultQueue() = default;
@@ -49,8 +51,8 @@ class FaultQueue {
   // Gives `count` answers in order. True when every one of them was done in full.
   bool answer(double* answers, int count) const;
 
-  // At most kMessagesPerRead messages of each ready descriptor, until `events` is full. The rows
-  // written, 0 at the timeout, or a negative errno. Never waits longer than timeout_ms; polls for
+  // At most kMessagesPerRead messages of each ready descriptor, until `events` is full. The rows written, 0 at the
+  // timeout, or a negative errno. Never waits longer than timeout_ms, nor than kIdleMs when that is negative; polls for
   // spin_us before it sleeps.
   int wait(double* events, int capacity_rows, int timeout_ms, int spin_us);
 
@@ -66,6 +68,8 @@ class FaultQueue {
 
   UniqueFd epoll_;
   UniqueFd wake_;
+  // Ticks every kIdleMs: a wait without a time-out of its own costs no timer per fault.
+  UniqueFd idle_timer_;
   std::vector<Slot> slots_;
 };
 
