@@ -28,7 +28,11 @@ export interface FaultPolicy {
 }
 
 /** The default: an aligned window of `pages` pages around each fault. */
-export class FaultAround implements FaultPolicy {
+export function faultAround(pages: number): FaultPolicy {
+  return pages === 1 ? {} : new FaultAround(pages);
+}
+
+class FaultAround implements FaultPolicy {
   readonly #pages: number;
 
   constructor(pages: number) {

@@ -4,7 +4,7 @@ import { checked, messageOf } from '../errors.js';
 import { native } from '../native/load.js';
 import type { FromServing, ServingOptions } from './messages.js';
 import { createPolicy, openSource } from './modules.js';
-import { FaultAround } from './policy.js';
+import { faultAround } from './policy.js';
 import { ServingLoop } from './serving-loop.js';
 
 const { options, port, fetchPorts } = workerData as {
@@ -17,8 +17,7 @@ try {
   if (options.cpus.length > 0)
     checked(native().setAffinity([...options.cpus]), 'sched_setaffinity', options.cpus.join());
   const source = options.source === undefined ? undefined : await openSource(options.source);
-  const policy =
-    options.policy === undefined ? new FaultAround(options.faultAround) : await createPolicy(options.policy);
+  const policy = options.policy === undefined ? faultAround(options.faultAround) : await createPolicy(options.policy);
   const loop = new ServingLoop(port, fetchPorts, options, source, policy);
   loop.run();
   source?.close?.();
