@@ -88,6 +88,8 @@ export const EventRow = { slot: 0, kind: 1, flags: 2, start: 3, end: 4, extra: 5
 export const EventKind = {
   woken: 1,
   descriptorError: 2,
+  /** Every 250 ms, whatever else comes. */
+  tick: 3,
   pagefault: 0x12,
   fork: 0x13,
   remap: 0x14,
@@ -131,6 +133,11 @@ export interface NativeSourceFile {
   ];
   unchanged(): boolean;
   read(target: Uint8Array, targetOffset: number, bytes: number, fileOffset: number, cachedOnly: boolean): number;
+  /** The address of a mapping of the whole file, which nobody can change until `held` says no. */
+  hold(): number;
+  held(): boolean;
+  letGo(): void;
+  resident(offset: number, length: number): boolean;
   close(): void;
 }
 

@@ -15,8 +15,9 @@ export class AnswerBlock {
   /** 1 where the row shows bytes of the source, which must be unchanged when it is given. */
   readonly fromSource = new Uint8Array(ROWS);
   count = 0;
-  /** Rows with bytes of the source. */
+  /** Rows with bytes of the source, and those of them that show what `PageSource.addressNow` pointed to. */
   sourceRows = 0;
+  heldRows = 0;
 
   get full(): boolean {
     // Two, so that a pwrite and the CONTINUE linked to it stay together.
@@ -87,6 +88,7 @@ export class AnswerBlock {
     for (let row = 0; row < this.count; row++) this.sessions[row] = undefined;
     this.count = 0;
     this.sourceRows = 0;
+    this.heldRows = 0;
   }
 
   #mark(): void {

@@ -6,7 +6,7 @@ import type { ModuleReference } from './page-source.js';
 
 const { module, ports } = workerData as { module: ModuleReference; ports: MessagePort[] };
 
-const source = await openSource(module);
+const source = await openSource(module, 'fetching');
 for (const port of ports) serveFetches(port, source);
 parentPort?.once('message', () => {
   for (const port of ports) port.close();

@@ -38,8 +38,15 @@ export class PageFiller {
     demand: number,
     cached: boolean,
   ): boolean {
-    if (this.#source?.readNow === undefined) return false;
+    if (this.#source === undefined) return false;
     const length = pages * session.pageSize;
+    const address = this.#source.addressNow?.(length, session.offsetOf(region, first)) ?? 0;
+    if (address > 0) {
+      this.show(session, region, first, pages, demand, address, cached);
+      this.#answers.heldRows++;
+      return true;
+    }
+    if (this.#source.readNow === undefined) return false;
     if (this.#used + length > MAX_FILL_BYTES) this.#flush();
     const at = this.#used;
     const offset = session.offsetOf(region, first);

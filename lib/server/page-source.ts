@@ -15,6 +15,15 @@ export interface PageSource {
    * visible. Default: yes.
    */
   unchanged?(): boolean;
+  /**
+   * @internal Instead of `readNow`: where bytes lie in this process that cannot change for as long as `held` says so; 0
+   * when there is no such place now. Never loaded from by this process, only by the kernel on its behalf.
+   */
+  addressNow?(length: number, offset: number): number;
+  /** @internal Asked after `addressNow`, before the answers are given. False: those answers must not be given. */
+  held?(): boolean;
+  /** Called about four times a second, between answers. */
+  tick?(): void;
   close?(): void;
 }
 
@@ -35,7 +44,10 @@ export function portable(reference: ModuleReference): ModuleReference {
 export interface SourceSpec {
   /** Bytes. A last page that is not full is filled up with zeroes. */
   readonly sizeBytes: number;
-  /** Exports `openSource(data): PageSource | Promise<PageSource>`; opened once in each worker that uses it. */
+  /**
+   * Exports `openSource(data, where): PageSource | Promise<PageSource>`; opened once in each worker that uses it, `where`
+   * being `serving` (for `readNow`) or `fetching` (for `read`).
+   */
   readonly module?: ModuleReference;
   /** Where the module is opened: `readNow` needs `serving`, `read` needs `fetching`. */
   readonly runsIn?: 'serving' | 'fetching' | 'both';

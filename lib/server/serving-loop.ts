@@ -136,9 +136,9 @@ export class ServingLoop {
 
   /** The check that comes after reading and before anything becomes visible. */
   #verify(): void {
-    if (this.#answers.sourceRows === 0 || this.#source?.unchanged === undefined) return;
-    if (this.#source.unchanged()) return;
-    this.#failSource('the source has changed since it was opened');
+    if (this.#answers.sourceRows === 0 || this.#source === undefined) return;
+    if (this.#source.unchanged?.() === false) this.#failSource('the source has changed since it was opened');
+    else if (this.#answers.heldRows === 0 || this.#source.held?.() !== false) return;
     this.#answers.cancelSourceRows();
   }
 
@@ -170,6 +170,7 @@ export class ServingLoop {
       const kind = events[at + EventRow.kind]!;
       if (kind === EventKind.pagefault) continue;
       if (kind === EventKind.woken) woken = true;
+      else if (kind === EventKind.tick) this.#source?.tick?.();
       else this.#otherEvent(kind, at);
     }
     for (let at = 0; at < end; at += EventRow.fields) {

@@ -16,7 +16,7 @@ const { options, port, fetchPorts } = workerData as {
 try {
   if (options.cpus.length > 0)
     checked(native().setAffinity([...options.cpus]), 'sched_setaffinity', options.cpus.join());
-  const source = options.source === undefined ? undefined : await openSource(options.source);
+  const source = options.source === undefined ? undefined : await openSource(options.source, 'serving');
   const policy = options.policy === undefined ? faultAround(options.faultAround) : await createPolicy(options.policy);
   const loop = new ServingLoop(port, fetchPorts, options, source, policy);
   loop.run();

@@ -161,12 +161,8 @@ export class Settling {
         else this.#wakeAndCount(session, demand, `${errnoName(result)[0]}: ${errnoName(result)[1]}`);
         break;
       case EBADF:
-        session.leaveToDeadline(
-          demand,
-          this.#parts.sourceFailure() ?? 'the descriptor is closed',
-          this.#parts.faultDeadlineMs,
-          true,
-        );
+        // Cancelled before it was given. Decided again: the source has failed, or its bytes have to be read now.
+        this.retries.push({ session, page: demand, minor: op === AnswerOp.write });
         break;
       default: {
         const reason = result === EAGAIN ? 'the mappings are being changed' : `${errnoName(result)[0]} of the answer`;

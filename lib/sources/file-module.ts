@@ -1,32 +1,50 @@
 // The file source inside a worker: what is in the page cache at once, the rest when the disk has brought it.
+import { readFileSync } from 'node:fs';
 import { KernelError, UffdError } from '../errors.js';
 import type { NativeSourceFile } from '../native/contract.js';
 import { native } from '../native/load.js';
 import type { PageSource } from '../server/page-source.js';
 import type { FileSourceData } from './file.js';
 
-export function openSource(data: FileSourceData): PageSource {
-  return new FileSource(data);
+/** Less than this and a lease could be taken away between the check and the answer. */
+const LEAST_LEASE_BREAK_SECONDS = 5;
+
+export function openSource(data: FileSourceData, where: 'serving' | 'fetching'): PageSource {
+  return new FileSource(data, data.hold && where === 'serving');
 }
 
+/**
+ * While it holds a read lease on the file (fcntl(2), F_SETLEASE), nobody can change it: its pages are shown straight
+ * from a mapping. Otherwise, and at its partial last page, they are read into a buffer and checked before they are shown.
+ */
 class FileSource implements PageSource {
   readonly #file: NativeSourceFile;
-  readonly #inMemory: boolean;
+  readonly #data: FileSourceData;
+  /** Address of the mapping; 0 without a lease. */
+  #mapping = 0;
 
-  constructor(data: FileSourceData) {
-    this.#file = new (native().SourceFile)(data.fd);
-    if (this.#file.error() < 0) throw new KernelError(this.#file.error(), 'dup');
-    this.#inMemory = data.inMemory;
-    const [sizeBytes, , , , , mtimeNs] = this.#file.identity();
-    if (sizeBytes !== data.sizeBytes || mtimeNs !== data.mtimeNs) {
+  constructor(data: FileSourceData, hold: boolean) {
+    this.#data = data;
+    // An open file of its own, because a lease belongs to one: this worker gives it back when it shows nothing.
+    this.#file = new (native().SourceFile)(`/proc/self/fd/${data.fd}`);
+    if (this.#file.error() < 0) throw new KernelError(this.#file.error(), 'open', `/proc/self/fd/${data.fd}`);
+    const [sizeBytes, , , device, inode, mtimeNs] = this.#file.identity();
+    const same = sizeBytes === data.sizeBytes && mtimeNs === data.mtimeNs;
+    if (!same || device !== data.device || inode !== data.inode) {
       throw new UffdError('ERR_SOURCE_CHANGED', 'the file changed while the server was starting');
     }
+    if (hold) this.#hold();
+  }
+
+  addressNow(length: number, offset: number): number {
+    if (this.#mapping === 0 || offset + length > this.#data.sizeBytes) return 0;
+    return this.#file.resident(offset, length) ? this.#mapping + offset : 0;
   }
 
   readNow(target: Uint8Array, targetOffset: number, length: number, offset: number): boolean {
     // Short, or an errno: not all of it is in the page cache, the file system cannot tell, or the file is not what it
     // was. Whatever it is, `read` finds out.
-    return this.#file.read(target, targetOffset, length, offset, !this.#inMemory) === length;
+    return this.#file.read(target, targetOffset, length, offset, !this.#data.inMemory) === length;
   }
 
   read(target: Uint8Array, targetOffset: number, length: number, offset: number): void {
@@ -41,7 +59,31 @@ class FileSource implements PageSource {
     return this.#file.unchanged();
   }
 
+  held(): boolean {
+    return this.#mapping !== 0 && this.#file.held();
+  }
+
+  /** Somebody wants to write to the file: they wait until the lease is given back. */
+  tick(): void {
+    if (this.#mapping !== 0 && !this.#file.held()) this.#letGo();
+  }
+
   close(): void {
+    this.#letGo();
     this.#file.close();
+  }
+
+  // Where it is not to be had (a writer, another owner, a file system without leases) pages are read instead.
+  #hold(): void {
+    const seconds = Number(readFileSync('/proc/sys/fs/lease-break-time', 'utf8'));
+    if (seconds < LEAST_LEASE_BREAK_SECONDS) return;
+    const address = this.#file.hold();
+    if (address > 0) this.#mapping = address;
+  }
+
+  #letGo(): void {
+    if (this.#mapping === 0) return;
+    this.#mapping = 0;
+    this.#file.letGo();
   }
 }

@@ -8,25 +8,39 @@ export interface FileSourceData {
   readonly fd: number;
   readonly sizeBytes: number;
   readonly mtimeNs: bigint;
+  readonly device: bigint;
+  readonly inode: bigint;
   readonly inMemory: boolean;
+  /** Take a lease, where that is possible. */
+  readonly hold: boolean;
 }
 
 /**
  * A file, read through the page cache by the serving workers and from the disk by fetch workers. Its device, inode,
  * size and modification time are pinned: when it changes under the server, absent pages fail; they are never zeroes
- * and never a mixture.
+ * and never a mixture. Where it can, each serving worker holds a read lease on the file (fcntl(2), F_SETLEASE): whoever
+ * opens it for writing then waits up to a quarter of a second, and pages are served without being copied twice.
+ * @param options.lease `false` never takes a lease. Default true
  * @throws KernelError ENOENT, EACCES; UffdError ERR_SOURCE_INVALID (empty, not a regular file)
  */
-export function fileSource(path: string): SourceSpec {
+export function fileSource(path: string, options: { lease?: boolean } = {}): SourceSpec {
   const file = new (native().SourceFile)(path);
   if (file.error() < 0) throw new KernelError(file.error(), 'open', path);
-  const [sizeBytes, regular, inMemory, , , mtimeNs, fd] = file.identity();
+  const [sizeBytes, regular, inMemory, device, inode, mtimeNs, fd] = file.identity();
   const problem = regular ? (sizeBytes === 0 ? 'is empty' : undefined) : 'is not a regular file';
   if (problem !== undefined) {
     file.close();
     throw new UffdError('ERR_SOURCE_INVALID', `${path} ${problem}: there is nothing to serve`);
   }
-  const data: FileSourceData = { fd, sizeBytes, mtimeNs, inMemory };
+  const data: FileSourceData = {
+    fd,
+    sizeBytes,
+    mtimeNs,
+    device,
+    inode,
+    inMemory,
+    hold: options.lease !== false,
+  };
   return {
     sizeBytes,
     module: { module: new URL('./file-module.js', import.meta.url), data },

@@ -10,7 +10,7 @@ function checkedSize(sizeBytes: number): number {
 }
 
 /**
- * A module that exports `openSource(data): PageSource | Promise<PageSource>`.
+ * A module that exports `openSource(data, where): PageSource | Promise<PageSource>`.
  * @param options.runsIn `serving` for a source with `readNow` only, `fetching` for one with `read` only, or `both`
  * @param options.fetchWorkers threads for `read`, each with a source of its own. Default 1
  */

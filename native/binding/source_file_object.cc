@@ -1,5 +1,7 @@
 #include "source_file_object.h"
 
+#include <algorithm>
+
 #include "args.h"
 
 namespace uffd {
@@ -11,6 +13,10 @@ Napi::Function SourceFileObject::define(Napi::Env env) {
                          InstanceMethod<&SourceFileObject::identity>("identity"),
                          InstanceMethod<&SourceFileObject::unchanged>("unchanged"),
                          InstanceMethod<&SourceFileObject::read>("read"),
+                         InstanceMethod<&SourceFileObject::hold>("hold"),
+                         InstanceMethod<&SourceFileObject::held>("held"),
+                         InstanceMethod<&SourceFileObject::let_go>("letGo"),
+                         InstanceMethod<&SourceFileObject::resident>("resident"),
                          InstanceMethod<&SourceFileObject::close>("close"),
                      });
 }
@@ -68,7 +74,55 @@ Napi::Value SourceFileObject::read(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(done));
 }
 
+// hold() -> the address of a mapping of the whole file, which nobody can change until held() says no; or -errno
+Napi::Value SourceFileObject::hold(const Napi::CallbackInfo& info) {
+  if (!source_file::residency_visible(fd_.get())) return errno_value(info.Env(), EPERM);
+  int error = source_file::take_lease(fd_.get());
+  if (error < 0) return Napi::Number::New(info.Env(), error);
+  uint64_t size = static_cast<uint64_t>(identity_.size);
+  auto mapping = Mapping::map(fd_.get(), 0, size, PROT_READ, MAP_SHARED);
+  if (!mapping.ok()) {
+    source_file::give_lease_back(fd_.get());
+    return errno_value(info.Env(), mapping.error());
+  }
+  mapping_ = mapping.take();
+  return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uint64_t>(mapping_.data())));
+}
+
+Napi::Value SourceFileObject::held(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), source_file::lease_held(fd_.get()));
+}
+
+// letGo(): whoever waits for the file goes on; addresses from hold() are invalid
+Napi::Value SourceFileObject::let_go(const Napi::CallbackInfo& info) {
+  mapping_ = Mapping();
+  source_file::give_lease_back(fd_.get());
+  return info.Env().Undefined();
+}
+
+// resident(offset, length) -> whether all of it is in the page cache; only while held
+Napi::Value SourceFileObject::resident(const Napi::CallbackInfo& info) {
+  Args args(info);
+  uint64_t offset = args.size(0);
+  uint64_t length = args.size(1);
+  args.expect(1, mapping_.contains(offset, length), "within the file");
+  if (!args.ok()) return info.Env().Undefined();
+  constexpr uint64_t kPagesAtOnce = 512;
+  uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  uint8_t pages[kPagesAtOnce];
+  for (uint64_t done = 0; done < length;) {
+    uint64_t bytes = std::min(length - done, kPagesAtOnce * page);
+    uint64_t count = (bytes + page - 1) / page;
+    if (mapping_.mincore(offset + done, bytes, pages) != 0) return Napi::Boolean::New(info.Env(), false);
+    bool all = std::all_of(pages, pages + count, [](uint8_t one) { return (one & 1) != 0; });
+    if (!all) return Napi::Boolean::New(info.Env(), false);
+    done += bytes;
+  }
+  return Napi::Boolean::New(info.Env(), true);
+}
+
 Napi::Value SourceFileObject::close(const Napi::CallbackInfo& info) {
+  mapping_ = Mapping();
   fd_.reset(-1);
   return info.Env().Undefined();
 }

@@ -75,8 +75,7 @@ Result<FaultQueue> FaultQueue::create() {
     return Result<FaultQueue>::from_errno();
   }
   int error = listen_to(queue.epoll_.get(), queue.wake_.get(), EPOLLIN, kWakeToken);
-  // Edge-triggered: every tick ends one wait, and nobody has to read the timer.
-  if (error == 0) error = listen_to(queue.epoll_.get(), queue.idle_timer_.get(), EPOLLIN | EPOLLET, kIdleToken);
+  if (error == 0) error = listen_to(queue.epoll_.get(), queue.idle_timer_.get(), EPOLLIN, kIdleToken);
   if (error < 0) return Result<FaultQueue>::failure(-error);
   return queue;
 }
@@ -194,10 +193,10 @@ int FaultQueue::wait(double* events, int capacity_rows, int timeout_ms, int spin
   for (int i = 0; i < count && rows < capacity_rows; i++) {
     int64_t token = static_cast<int64_t>(ready[i].data.u64);
     double* row = events + rows * Event::kFields;
-    if (token == kIdleToken) continue;
-    if (token == kWakeToken) {
-      event_fd::clear(wake_.get());
-      put(row, -1, Event::kWoken, 0, 0, 0, 0);
+    if (token < 0) {
+      // Both count in eight bytes; a timer that nobody reads does not go off again.
+      event_fd::clear(token == kWakeToken ? wake_.get() : idle_timer_.get());
+      put(row, -1, token == kWakeToken ? Event::kWoken : Event::kTick, 0, 0, 0, 0);
       rows++;
       continue;
     }

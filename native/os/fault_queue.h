@@ -24,7 +24,7 @@ struct Answer {
 struct Event {
   enum Field { kSlot, kKind, kFlags, kStart, kEnd, kExtra, kFields };
   // uffd_msg's own numbers for what the kernel says, these for what the queue says.
-  enum Kind { kWoken = 1, kDescriptorError = 2 };
+  enum Kind { kWoken = 1, kDescriptorError = 2, kTick = 3 };
 };
 
 class FaultQueue {

@@ -1,5 +1,6 @@
 #include "source_file.h"
 
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/uio.h>
@@ -53,6 +54,25 @@ int identify(int fd, Identity* identity) {
                        st.st_size,          nanoseconds(st.st_mtim),
                        S_ISREG(st.st_mode), fs.f_type == kTmpfsMagic || fs.f_type == kHugetlbfsMagic};
   return 0;
+}
+
+int take_lease(int fd) {
+  // SIGURG, which is ignored by default, for the moment until the lease has no owner to be signalled.
+  if (::fcntl(fd, F_SETSIG, SIGURG) != 0) return -errno;
+  if (::fcntl(fd, F_SETLEASE, F_RDLCK) != 0) return -errno;
+  ::fcntl(fd, F_SETOWN, 0);
+  return 0;
+}
+
+bool lease_held(int fd) { return ::fcntl(fd, F_GETLEASE) == F_RDLCK; }
+
+void give_lease_back(int fd) { ::fcntl(fd, F_SETLEASE, F_UNLCK); }
+
+bool residency_visible(int fd) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return false;
+  if (st.st_uid == ::geteuid() || ::geteuid() == 0) return true;
+  return ::faccessat(fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) == 0;
 }
 
 bool unchanged(int fd, const Identity& before) {

@@ -28,6 +28,16 @@ struct Identity {
   bool in_memory;  // tmpfs: has no cold pages, and says EOPNOTSUPP to read_cached
 };
 int identify(int fd, Identity* identity);
+// A read lease (fcntl(2), F_SETLEASE): whoever wants to open the file for writing or truncate it waits until the lease
+// is given back, or for /proc/sys/fs/lease-break-time. -EAGAIN when somebody has it open for writing already, -EACCES
+// or -EPERM when it is not ours, -EINVAL on file systems without leases. Sends no signal: ask lease_held().
+int take_lease(int fd);
+// False once somebody waits for it, or it has been taken away.
+bool lease_held(int fd);
+void give_lease_back(int fd);
+// Whether mincore(2) tells the truth about this file's pages: only to its owner and to those who may write to it.
+bool residency_visible(int fd);
+
 // True while size and modification time are as they were; one fstat(2).
 bool unchanged(int fd, const Identity& before);
 

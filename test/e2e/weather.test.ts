@@ -2,12 +2,16 @@
 import { spawn } from 'node:child_process';
 import {
   appendFileSync,
+  closeSync,
   existsSync,
+  openSync,
   readFileSync,
   readdirSync,
+  statSync,
   truncateSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -145,6 +149,52 @@ describe('a file that is not what it was', () => {
     expect(await serve.stop()).toBe(1);
     expect(serve.stderr).toMatch(/not drained in time: session 1 \(299 pages absent/);
     expect((await late).stdout).toMatch(/^EOF$/m);
+  });
+});
+
+describe('the lease on the file', () => {
+  const leases = (file: string) => {
+    const { ino } = statSync(file);
+    return readFileSync('/proc/locks', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('LEASE') && line.includes(`:${ino} `)).length;
+  };
+
+  it('is held by every serving worker, and given back at the end', async () => {
+    const file = patternFile(folder, 64, 'leased');
+    const serve = await start('leased', file, '--workers', '3');
+    expect(leases(file)).toBe(3);
+    expect(await serve.stop()).toBe(0);
+    expect(leases(file)).toBe(0);
+  });
+
+  it('keeps a writer waiting for a moment only; without a change, pages are served on', async () => {
+    const file = patternFile(folder, 64, 'opened');
+    const serve = await start('opened', file, ...slowly);
+    const touching = run(client, ['normal', serve.socket, '64']);
+    await serve.event('session');
+    const started = performance.now();
+    closeSync(openSync(file, 'r+'));
+    expect(performance.now() - started).toBeLessThan(2000);
+    expect(leases(file)).toBe(0);
+    const all = Array.from({ length: 64 }, (_, page) => patternOf(page));
+    expect(touches((await touching).stdout, 'page')).toEqual(all);
+    expect(touches((await run(client, ['normal', serve.socket, '64'])).stdout, 'page')).toEqual(all);
+    expect(await serve.stop()).toBe(0);
+  });
+
+  it('is not taken while somebody has the file open for writing: a change through that is noticed', async () => {
+    const file = patternFile(folder, 64, 'written');
+    const writer = openSync(file, 'r+');
+    const serve = await start('written', file, ...slowly, '--fault-deadline', '50ms');
+    expect(leases(file)).toBe(0);
+    expect(touches((await run(client, ['normal', serve.socket, '4'])).stdout, 'page')).toEqual(
+      [0, 1, 2, 3].map(patternOf),
+    );
+    writeSync(writer, Buffer.alloc(4096, 0xee), 0, 4096, 4096 * 2);
+    closeSync(writer);
+    expect(touches((await run(client, ['normal', serve.socket, '4'])).stdout, 'page')).toEqual([-1, -1, -1, -1]);
+    serve.kill('SIGKILL');
   });
 });
 

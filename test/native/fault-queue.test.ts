@@ -262,8 +262,8 @@ test('closed: answers and waits are EBADF, closing again is harmless', () => {
   const before = openDescriptors();
   queue.native.close();
   queue.native.close();
-  // epoll, eventfd, userfaultfd, memfd.
-  expect(openDescriptors()).toBe(before - 4);
+  // epoll, eventfd, timer, userfaultfd, memfd.
+  expect(openDescriptors()).toBe(before - 5);
   expect(queue.answer([row('zeropage', 0)]).results).toEqual([EBADF]);
   expect(queue.answerAndWait([], 10).count).toBe(EBADF);
   expect(queue.native.wakeFd()).toBe(-1);
