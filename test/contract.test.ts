@@ -74,7 +74,7 @@ const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>>
     close: true,
   },
   FdWatcher: { close: true },
-  TouchThreads: { progress: true, cancel: true },
+  TouchThreads: { error: true, progress: true, cancel: true },
   ReferenceHandler: { error: true, messages: true, stop: true },
 };
 

@@ -1,6 +1,6 @@
 // The load: native threads that touch pages in one shared order, and what each touch took.
 import { addAbortListener } from 'node:events';
-import { MemoryFaultError } from '../errors.js';
+import { KernelError, MemoryFaultError } from '../errors.js';
 import type { Mapping } from '../memory/mapping.js';
 import { AccessOutcome } from '../native/contract.js';
 import { native } from '../native/load.js';
@@ -40,6 +40,7 @@ export function touch(mapping: Mapping, load: Load): Promise<Touched> {
         else reject(new MemoryFaultError(signalNumber === 7 ? 'SIGBUS' : 'SIGSEGV', siCode, -1));
       },
     );
+    if (running.error() < 0) reject(new KernelError(running.error(), 'pthread_create', `${threads} threads`));
     const listener = addAbortListener(signal, () => {
       running.cancel();
     });

@@ -1,6 +1,6 @@
 // Touching every page of a mapping from native threads, in one shared order.
 import { addAbortListener } from 'node:events';
-import { MemoryFaultError } from '../errors.js';
+import { KernelError, MemoryFaultError } from '../errors.js';
 import type { Mapping } from '../memory/mapping.js';
 import { AccessOutcome } from '../native/contract.js';
 import { native } from '../native/load.js';
@@ -69,6 +69,12 @@ export async function touchPages(mapping: Mapping, options: TouchOptions): Promi
           );
       },
     );
+    if (running.error() < 0) {
+      reject(
+        new KernelError(running.error(), 'pthread_create', `${threads} threads: see ulimit -u and the pids cgroup`),
+      );
+      return;
+    }
     const progress = setInterval(() => onProgress?.(Math.max(0, running.progress())), 100);
     const listener =
       signal &&

@@ -221,7 +221,7 @@ export class Mapping implements Disposable {
     const base = Number(this.address);
     return new Promise((resolve, reject) => {
       let listener: Disposable | undefined;
-      const cancel = mapping.access(
+      const started = mapping.access(
         AccessKind[kind],
         offset,
         lengthBytes,
@@ -237,7 +237,11 @@ export class Mapping implements Disposable {
           }
         },
       );
-      if (signal !== undefined) listener = addAbortListener(signal, cancel);
+      if (typeof started === 'number') {
+        reject(new KernelError(started, 'pthread_create', 'too many threads: see ulimit -u and the pids cgroup'));
+      } else if (signal !== undefined) {
+        listener = addAbortListener(signal, started);
+      }
     });
   }
 

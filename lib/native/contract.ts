@@ -39,7 +39,7 @@ export interface NativeMapping {
     pageSize: number,
     bytes: Uint8Array | undefined,
     callback: (outcome: number, signal: number, siCode: number, address: number, bytes: Buffer | undefined) => void,
-  ): () => void;
+  ): (() => void) | number;
 }
 
 export interface NativeUserfaultfd {
@@ -146,6 +146,8 @@ export interface NativeFdWatcher {
 }
 
 export interface NativeTouchThreads {
+  /** Of starting the threads; then the callback never comes. */
+  error(): number;
   progress(): number;
   cancel(): void;
 }

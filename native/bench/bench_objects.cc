@@ -39,7 +39,8 @@ class TouchObject : public Napi::ObjectWrap<TouchObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(
         env, "TouchThreads",
-        {InstanceMethod<&TouchObject::progress>("progress"), InstanceMethod<&TouchObject::cancel>("cancel")});
+        {InstanceMethod<&TouchObject::error>("error"), InstanceMethod<&TouchObject::progress>("progress"),
+         InstanceMethod<&TouchObject::cancel>("cancel")});
   }
 
   // new TouchThreads(mapping, pageSize, order: Uint32Array, threads, write, countFaults, cpus,
@@ -81,6 +82,8 @@ class TouchObject : public Napi::ObjectWrap<TouchObject> {
         report(*running);
       });
     });
+    error_ = -running->threads->start();
+    if (error_ != 0) scope->remove(running);
   }
 
  private:
@@ -93,7 +96,10 @@ class TouchObject : public Napi::ObjectWrap<TouchObject> {
     return info.Env().Undefined();
   }
 
+  Napi::Value error(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), -error_); }
+
   std::weak_ptr<RunningTouch> running_;
+  int error_ = 0;
 };
 
 class ReferenceHandlerObject : public Napi::ObjectWrap<ReferenceHandlerObject> {

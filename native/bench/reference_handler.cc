@@ -38,13 +38,13 @@ Result<std::unique_ptr<ReferenceHandler>> ReferenceHandler::start(Plan plan) {
     error = listen_to(handler->epoll_.get(), regions[i].userfaultfd.get(), i);
   }
   if (error < 0) return Started::failure(-error);
-  handler->thread_ = std::thread(&ReferenceHandler::run, handler.get());
+  error = handler->thread_.start([started = handler.get()] { started->run(); });
+  if (error < 0) return Started::failure(-error);
   return handler;
 }
 
 ReferenceHandler::~ReferenceHandler() {
-  if (!thread_.joinable()) return;
-  event_fd::signal(stop_.get());
+  if (stop_.open()) event_fd::signal(stop_.get());
   thread_.join();
 }
 

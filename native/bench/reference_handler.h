@@ -6,10 +6,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "../os/mapping.h"
+#include "../os/thread.h"
 #include "../os/unique_fd.h"
 #include "../os/userfaultfd.h"
 
@@ -49,7 +49,7 @@ class ReferenceHandler {
   UniqueFd epoll_;
   UniqueFd stop_;
   std::atomic<uint64_t> messages_{0};
-  std::thread thread_;
+  Thread thread_;
 };
 
 }  // namespace uffd

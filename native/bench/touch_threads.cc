@@ -47,21 +47,29 @@ TouchThreads::TouchThreads(std::shared_ptr<Mapping> mapping, TouchPlan plan, Don
   running_ = plan_.threads;
   waiting_ = plan_.threads;
   for (int i = 0; i < plan_.threads; i++) workers_.push_back(std::make_unique<Worker>());
-  for (auto& worker : workers_) {
-    worker->thread = std::thread(&TouchThreads::run, this, worker.get());
-  }
 }
 
-TouchThreads::~TouchThreads() {
+int TouchThreads::start() {
+  int missing = plan_.threads;
+  int error = 0;
   for (auto& worker : workers_) {
-    if (worker->thread.joinable()) worker->thread.join();
+    error = worker->thread.start([this, one = worker.get()] { run(one); });
+    if (error < 0) break;
+    missing--;
   }
+  if (error == 0) return 0;
+  // Those that have started wait for the rest: let them go, with nothing left to touch.
+  std::lock_guard<std::mutex> lock(mutex_);
+  next_.store(plan_.order.size());
+  running_ -= missing;
+  waiting_.fetch_sub(missing);
+  return error;
 }
 
 void TouchThreads::cancel() {
   std::lock_guard<std::mutex> lock(mutex_);
   for (auto& worker : workers_) {
-    if (!worker->ended) worker->access.cancel(worker->thread.native_handle());
+    if (!worker->ended) worker->access.cancel(worker->thread.handle());
   }
 }
 

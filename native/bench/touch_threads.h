@@ -7,11 +7,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "../os/guarded_access.h"
 #include "../os/mapping.h"
+#include "../os/thread.h"
 
 namespace uffd {
 
@@ -46,7 +46,10 @@ class TouchThreads {
   TouchThreads(std::shared_ptr<Mapping> mapping, TouchPlan plan, Done done);
   TouchThreads(const TouchThreads&) = delete;
   TouchThreads& operator=(const TouchThreads&) = delete;
-  ~TouchThreads();
+  ~TouchThreads() = default;
+
+  // 0 or a negative errno when not all threads could be started; then nothing is touched.
+  int start();
 
   void cancel();
   uint64_t progress() const { return touched_.load(std::memory_order_relaxed); }
@@ -55,9 +58,9 @@ class TouchThreads {
 
  private:
   struct Worker {
-    std::thread thread;
     GuardedAccess access;
     bool ended = false;
+    Thread thread;
   };
 
   void run(Worker* worker);

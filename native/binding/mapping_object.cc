@@ -176,6 +176,11 @@ Napi::Value MappingObject::access(const Napi::CallbackInfo& info) {
                                                        report(pending->callback, outcome, request);
                                                      });
                                                    });
+  int error = pending->thread->start();
+  if (error < 0) {
+    scope->remove(pending);
+    return Napi::Number::New(info.Env(), error);
+  }
   return Napi::Function::New(info.Env(), [weak](const Napi::CallbackInfo&) {
     if (auto pending = weak.lock()) pending->cancel();
   });

@@ -47,16 +47,15 @@ void access_memory(void* argument) {
 AccessThread::AccessThread(std::shared_ptr<Mapping> mapping, AccessRequest request, Done done)
     : mapping_(std::move(mapping)), request_(std::move(request)), done_(std::move(done)) {
   GuardedAccess::install_handlers();
-  thread_ = std::thread(&AccessThread::run, this);
 }
 
-AccessThread::~AccessThread() {
-  if (thread_.joinable()) thread_.join();
+int AccessThread::start() {
+  return thread_.start([this] { run(); });
 }
 
 void AccessThread::cancel() {
   std::lock_guard<std::mutex> lock(alive_);
-  if (!ended_) access_.cancel(thread_.native_handle());
+  if (!ended_) access_.cancel(thread_.handle());
 }
 
 void AccessThread::run() {

@@ -6,11 +6,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "guarded_access.h"
 #include "mapping.h"
+#include "thread.h"
 
 namespace uffd {
 
@@ -29,10 +29,12 @@ class AccessThread {
   using Done = std::function<void(AccessOutcome, AccessRequest&)>;
 
   AccessThread(std::shared_ptr<Mapping> mapping, AccessRequest request, Done done);
+  // 0 or a negative errno; then `done` never runs.
+  int start();
   AccessThread(const AccessThread&) = delete;
   AccessThread& operator=(const AccessThread&) = delete;
   // Waits for the thread: call cancel() first unless it has reported.
-  ~AccessThread();
+  ~AccessThread() = default;
 
   void cancel();
 
@@ -46,7 +48,8 @@ class AccessThread {
   // Held while the thread may be signalled: pthread_kill on a thread that has ended is undefined.
   std::mutex alive_;
   bool ended_ = false;
-  std::thread thread_;
+  // Last, so that it is joined before anything it uses goes.
+  Thread thread_;
 };
 
 }  // namespace uffd

@@ -3,7 +3,7 @@
 #include <sched.h>
 #include <sys/syscall.h>
 
-#include <thread>
+#include "thread.h"
 
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
@@ -37,7 +37,10 @@ std::vector<int> affinity() {
 }
 
 void close_detached(int fd) {
-  std::thread([fd] { ::close(fd); }).detach();
+  Thread thread;
+  // At the limit of threads the descriptor stays open: that is less harm than a server that hangs in close(2).
+  thread.start([fd] { ::close(fd); });
+  thread.detach();
 }
 
 }  // namespace uffd::process
