@@ -108,8 +108,19 @@ const classes = Object.keys(methods) as (keyof Constructors)[];
 test.each(classes)('%s has its methods, and no other', (name) => {
   const prototype = native()[name].prototype as object;
   const present = Object.getOwnPropertyNames(prototype).filter((key) => key !== 'constructor');
-  expect(present.sort()).toEqual(Object.keys(methods[name]).sort());
+  const own = name === 'FaultQueue' ? ['answerAndWait'] : [];
+  expect([...present, ...own].sort()).toEqual(Object.keys(methods[name]).sort());
   for (const method of present) expect(prototype[method as never]).toBeTypeOf('function');
+});
+
+test('answerAndWait is a property of each FaultQueue, bound to it', () => {
+  const blocks = [64, 48].map((bytes) => new Float64Array(new SharedArrayBuffer(bytes))) as [
+    Float64Array,
+    Float64Array,
+  ];
+  const queue = new (native().FaultQueue)(...blocks, new Int32Array(new SharedArrayBuffer(16)));
+  expect(Object.getOwnPropertyNames(queue)).toEqual(['answerAndWait']);
+  queue.close();
 });
 
 test.each(classes)('%s has its static functions, and no other', (name) => {

@@ -5,7 +5,7 @@ import type { BenchContext } from './bench-context.js';
 import { FaultingMemory } from './handlers.js';
 import type { Limit } from './report.js';
 import { figures } from './statistics.js';
-import { inOrder, touch } from './touching.js';
+import { touch, touchOrder } from './touching.js';
 
 const PAGES = { full: 65_536, quick: 8192 };
 const REPETITIONS = { full: 9, quick: 3 };
@@ -58,7 +58,12 @@ async function mappedTouch(context: BenchContext, pages: number): Promise<number
 
 async function touchAll(context: BenchContext, mapping: Mapping, pages: number): Promise<number> {
   const cpus = context.cpus('one CPU').touching;
-  const { seconds } = await touch(mapping, { order: inOrder(pages), threads: 1, cpus, signal: context.signal });
+  const { seconds } = await touch(mapping, {
+    order: touchOrder(pages, 'sequential'),
+    threads: 1,
+    cpus,
+    signal: context.signal,
+  });
   return (seconds * 1e9) / pages;
 }
 

@@ -6,7 +6,7 @@ import type { BenchContext } from './bench-context.js';
 import { FaultingMemory, TestedServer } from './handlers.js';
 import type { Extra } from './report.js';
 import { percentile } from './statistics.js';
-import { inOrder, touch } from './touching.js';
+import { touch, touchOrder } from './touching.js';
 
 const PAGES = { full: 262_144, quick: 65_536 };
 const RUNS = { full: 5, quick: 3 };
@@ -22,7 +22,7 @@ export async function mainThread(context: BenchContext): Promise<Extra[]> {
   await server.serve(memory);
   const overshoots: number[] = [];
   for (let run = 0; run < context.size(RUNS); run++) {
-    const order = inOrder(pages);
+    const order = touchOrder(pages, 'sequential');
     const state = { busy: true };
     const touched = touch(memory.mapping, { order, threads: THREADS, cpus: [], signal: context.signal }).finally(() => {
       state.busy = false;

@@ -6,7 +6,7 @@ import { Cleanup } from './cleanup.js';
 import { type Contestant, type Measured, type Row, type Times, alternate } from './contestant.js';
 import { FaultingMemory, ReferenceHandler, TestedServer } from './handlers.js';
 import { percentile } from './statistics.js';
-import { type Load, inOrder, touch } from './touching.js';
+import { type Load, touch, touchOrder } from './touching.js';
 
 export interface ResidentTrial {
   readonly runner: 'resident';
@@ -62,7 +62,7 @@ export async function runResident(context: BenchContext, trial: ResidentTrial): 
   const { handler: cpus, touching } = context.cpus(trial.placement);
   using subjectMemory = residentMemory(context, pages);
   using referenceMemory = residentMemory(context, pages);
-  const load: Load = { order: inOrder(pages), threads, cpus: touching, signal: context.signal };
+  const load: Load = { order: touchOrder(pages, 'sequential'), threads, cpus: touching, signal: context.signal };
   await using stack = new Cleanup();
   if (trial.control === true) {
     stack.use(new ReferenceHandler(subjectMemory, { pagesPerAnswer, cpus }));
@@ -79,7 +79,7 @@ export async function runResident(context: BenchContext, trial: ResidentTrial): 
 export async function runIdle(context: BenchContext, trial: IdleTrial): Promise<Measured[]> {
   const pages = context.size(trial.pages);
   const { handler: cpus, touching } = context.cpus('one CPU');
-  const load: Load = { order: inOrder(pages), threads: 1, cpus: touching, signal: context.signal };
+  const load: Load = { order: touchOrder(pages, 'sequential'), threads: 1, cpus: touching, signal: context.signal };
   await using stack = new Cleanup();
   await using crowded = await TestedServer.start({ faultAround: 1, workers: 1, cpus });
   await using alone = await TestedServer.start({ faultAround: 1, workers: 1, cpus });

@@ -9,7 +9,7 @@ import { Cleanup } from './cleanup.js';
 import { type Contestant, type Measured, type Row, type Times, alternate } from './contestant.js';
 import { FaultingMemory, ReferenceHandler, TestedServer } from './handlers.js';
 import type { Snapshot } from './snapshot.js';
-import { type Load, shuffled, touch } from './touching.js';
+import { type Load, touch, touchOrder } from './touching.js';
 
 export interface RestoreTrial {
   readonly runner: 'restore';
@@ -77,7 +77,7 @@ export async function runRestore(context: BenchContext, trial: RestoreTrial): Pr
   };
   const reference: Handler = (memory) =>
     Promise.resolve(new ReferenceHandler(memory, { pagesPerAnswer: 1, cpus: [], snapshot }));
-  const order = shuffled(snapshot.sizeBytes / pageSize());
+  const order = touchOrder(snapshot.sizeBytes / pageSize(), 'random');
   const load: Load = { order, threads: trial.threads, cpus: [], signal };
   const [ours, theirs] = [tested, reference].map((handler) => new RestoreSide(trial, snapshot, load, handler));
   return await alternate(ours!, theirs!, trial.rows, context.size(trial.repetitions));

@@ -10,7 +10,7 @@ import { handOff } from '../transports/hand-off.js';
 import type { BenchContext } from './bench-context.js';
 import { FaultingMemory } from './handlers.js';
 import type { Extra } from './report.js';
-import { shuffled, touch } from './touching.js';
+import { touch, touchOrder } from './touching.js';
 
 const SIZE_BYTES = { full: 2 ** 30, quick: 2 ** 27 };
 const THREADS = 4;
@@ -38,7 +38,7 @@ export async function serverMemory(context: BenchContext): Promise<Extra[]> {
     const { mapping, userfaultfd, pages } = memory;
     using handoff = await handOff(socket, { userfaultfd, memfd, mappings: [{ mapping, offset: 0 }], signal });
     handoff.done.catch(() => undefined);
-    await touch(mapping, { order: shuffled(pages), threads: THREADS, cpus: [], signal });
+    await touch(mapping, { order: touchOrder(pages, 'random'), threads: THREADS, cpus: [], signal });
     child.send('memory');
     const { anonymousBytes, pageStateBytes } = await answerOf(child, signal);
     const value = anonymousBytes + pageStateBytes;

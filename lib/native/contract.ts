@@ -97,6 +97,12 @@ export const EventKind = {
   unmap: 0x16,
 } as const;
 
+/**
+ * The control block of `answerAndWait`: rows to answer; the time-out in ms, -1 for the queue's own; microseconds to poll
+ * before sleeping; and the result: rows of events, or a negative errno.
+ */
+export const QueueControl = { rowsToAnswer: 0, timeoutMs: 1, spinUs: 2, rowsRead: 3, fields: 4 } as const;
+
 export interface NativeFaultQueue {
   error(): number;
   /** An eventfd; signalEvent() on it from any thread ends a wait. Owned by the queue. */
@@ -107,7 +113,8 @@ export interface NativeFaultQueue {
   mute(slot: number): number;
   alive(slot: number): number;
   answer(rows: number): boolean;
-  answerAndWait(rows: number, timeoutMs: number, spinUs: number): number;
+  /** Reads and writes the control block: `QueueControl`. */
+  answerAndWait(): void;
   close(): void;
 }
 
@@ -165,7 +172,7 @@ export interface NativeAddon {
     new (fd: number): NativeUserfaultfd;
     open(userModeOnly: boolean): [fd: number, deviceErrno: number];
   };
-  FaultQueue: new (answers: Float64Array, events: Float64Array) => NativeFaultQueue;
+  FaultQueue: new (answers: Float64Array, events: Float64Array, control: Int32Array) => NativeFaultQueue;
   UnixSocket: {
     new (fd: number): NativeUnixSocket;
     listen(path: string, backlog: number): number;

@@ -2,7 +2,7 @@
 // Nothing in it waits for anything but the kernel, and nothing allocates per fault.
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { KernelError, messageOf } from '../errors.js';
-import { EventKind, EventRow, type NativeFaultQueue } from '../native/contract.js';
+import { EventKind, EventRow, type NativeFaultQueue, QueueControl } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { AnswerBlock } from './answer-block.js';
 import { Arrivals } from './arrivals.js';
@@ -33,6 +33,7 @@ export class ServingLoop {
   readonly #source: PageSource | undefined;
   readonly #answers = new AnswerBlock();
   readonly #events = new Float64Array(new SharedArrayBuffer(EVENT_ROWS * EventRow.fields * 8));
+  readonly #queueControl = new Int32Array(new SharedArrayBuffer(QueueControl.fields * 4));
   readonly #queue: NativeFaultQueue;
   readonly #fetches: Fetches;
   readonly #filler: PageFiller;
@@ -57,7 +58,8 @@ export class ServingLoop {
     this.#port = port;
     this.#options = options;
     this.#source = source;
-    this.#queue = new (native().FaultQueue)(this.#answers.values, this.#events);
+    this.#queue = new (native().FaultQueue)(this.#answers.values, this.#events, this.#queueControl);
+    this.#queueControl[QueueControl.spinUs] = options.spinUs;
     if (this.#queue.error() < 0) throw new KernelError(this.#queue.error(), 'epoll_create');
     const answers = this.#answers;
     const flush = this.#flush;
@@ -111,7 +113,10 @@ export class ServingLoop {
     this.#post({ type: 'ready', wakeFd: this.#queue.wakeFd() });
     while (!this.#stopped) {
       this.#verify();
-      const rows = this.#queue.answerAndWait(this.#answers.count, this.#timeout(), this.#options.spinUs);
+      this.#queueControl[QueueControl.rowsToAnswer] = this.#answers.count;
+      this.#queueControl[QueueControl.timeoutMs] = this.#timeout();
+      this.#queue.answerAndWait();
+      const rows = this.#queueControl[QueueControl.rowsRead]!;
       if (rows < 0) throw new KernelError(rows, 'epoll_wait');
       this.#settle();
       const woken = this.#dispatch(rows);

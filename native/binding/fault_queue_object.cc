@@ -14,25 +14,31 @@ Napi::Function FaultQueueObject::define(Napi::Env env) {
                          InstanceMethod<&FaultQueueObject::mute>("mute"),
                          InstanceMethod<&FaultQueueObject::alive>("alive"),
                          InstanceMethod<&FaultQueueObject::answer>("answer"),
-                         InstanceMethod<&FaultQueueObject::answer_and_wait>("answerAndWait"),
                          InstanceMethod<&FaultQueueObject::close>("close"),
                      });
 }
 
-// new FaultQueue(answers: Float64Array, events: Float64Array), both on SharedArrayBuffers
+// new FaultQueue(answers: Float64Array, events: Float64Array, control: Int32Array), all on SharedArrayBuffers
 FaultQueueObject::FaultQueueObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   Args args(info);
   Bytes answers = args.bytes(0);
   Bytes events = args.bytes(1);
+  Bytes control = args.bytes(2);
+  args.expect(2, control.length >= sizeof(int32_t) * kControlFields, "long enough");
   if (!args.ok()) return;
   answers_owner_ = Napi::Persistent(info[0].As<Napi::Object>());
   events_owner_ = Napi::Persistent(info[1].As<Napi::Object>());
+  control_owner_ = Napi::Persistent(info[2].As<Napi::Object>());
   answers_ = reinterpret_cast<double*>(answers.data);
   events_ = reinterpret_cast<double*>(events.data);
+  control_ = reinterpret_cast<int32_t*>(control.data);
   answer_rows_ = static_cast<int>(answers.length / sizeof(double) / Answer::kFields);
   event_rows_ = static_cast<int>(events.length / sizeof(double) / Event::kFields);
   auto queue = FaultQueue::create();
   error_ = queue.error();
+  napi_value function;
+  napi_create_function(info.Env(), "answerAndWait", NAPI_AUTO_LENGTH, answer_and_wait, this, &function);
+  info.This().As<Napi::Object>().Set("answerAndWait", Napi::Value(info.Env(), function));
   if (queue.ok()) queue_ = queue.take();
 }
 
@@ -82,18 +88,24 @@ Napi::Value FaultQueueObject::answer(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), queue_.answer(answers_, static_cast<int>(count)));
 }
 
-// answerAndWait(count, timeoutMs, spinUs) -> rows of events or -errno. When an answer was not done
-// in full the wait is only a look: its result may be what somebody is waiting for.
-Napi::Value FaultQueueObject::answer_and_wait(const Napi::CallbackInfo& info) {
-  Args args(info);
-  int64_t count = args.integer(0);
-  int timeout_ms = static_cast<int>(args.integer(1));
-  int spin_us = static_cast<int>(args.integer(2));
-  args.expect(0, count >= 0 && count <= answer_rows_, "a number of rows of the block");
-  if (!args.ok()) return info.Env().Undefined();
-  bool in_full = queue_.answer(answers_, static_cast<int>(count));
-  int rows = queue_.wait(events_, event_rows_, in_full ? timeout_ms : 0, spin_us);
-  return Napi::Number::New(info.Env(), rows);
+// answerAndWait(): what to do and what came of it stand in the control block. When an answer was not done in full the
+// wait is only a look: its result may be what somebody is waiting for. Raw Node-API, without arguments and without a
+// look-up of the wrapped object: this is the one call of every fault.
+napi_value FaultQueueObject::answer_and_wait(napi_env env, napi_callback_info info) {
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  // SAFETY: the function is an own property of the object it points to, and lib/ calls it as its method only.
+  auto* self = static_cast<FaultQueueObject*>(data);
+  int32_t* control = self->control_;
+  int count = control[kRowsToAnswer];
+  if (count < 0 || count > self->answer_rows_) {
+    control[kRowsRead] = -EINVAL;
+    return nullptr;
+  }
+  bool in_full = self->queue_.answer(self->answers_, count);
+  int timeout_ms = in_full ? control[kTimeoutMs] : 0;
+  control[kRowsRead] = self->queue_.wait(self->events_, self->event_rows_, timeout_ms, control[kSpinUs]);
+  return nullptr;
 }
 
 Napi::Value FaultQueueObject::close(const Napi::CallbackInfo& info) {

@@ -20,17 +20,22 @@ class FaultQueueObject : public Napi::ObjectWrap<FaultQueueObject> {
   Napi::Value mute(const Napi::CallbackInfo& info);
   Napi::Value alive(const Napi::CallbackInfo& info);
   Napi::Value answer(const Napi::CallbackInfo& info);
-  Napi::Value answer_and_wait(const Napi::CallbackInfo& info);
+  static napi_value answer_and_wait(napi_env env, napi_callback_info info);
   Napi::Value close(const Napi::CallbackInfo& info);
+
+  // The control block of answerAndWait.
+  enum Control { kRowsToAnswer, kTimeoutMs, kSpinUs, kRowsRead, kControlFields };
 
   FaultQueue queue_;
   int error_ = 0;
-  // The two blocks lie on SharedArrayBuffers, which can be neither detached nor moved; the
+  // The blocks lie on SharedArrayBuffers, which can be neither detached nor moved; the
   // references keep them.
   Napi::ObjectReference answers_owner_;
   Napi::ObjectReference events_owner_;
+  Napi::ObjectReference control_owner_;
   double* answers_ = nullptr;
   double* events_ = nullptr;
+  int32_t* control_ = nullptr;
   int answer_rows_ = 0;
   int event_rows_ = 0;
 };

@@ -70,11 +70,13 @@ export const blockingStates = {
     const answers = new Float64Array(new SharedArrayBuffer(64 * 8 * 8));
     const events = new Float64Array(new SharedArrayBuffer(64 * 6 * 8));
     const stop = new Int32Array(new SharedArrayBuffer(4));
-    const queue = new (native().FaultQueue)(answers, events);
+    const control = new Int32Array(new SharedArrayBuffer(16));
+    control[1] = -1;
+    const queue = new (native().FaultQueue)(answers, events, control);
     const { uffd, mapping } = registered(4);
     queue.add(native().duplicateFd(uffd.fd), -1);
     parentPort.postMessage({ wakeFd: queue.wakeFd(), stop });
-    while (Atomics.load(stop, 0) === 0) queue.answerAndWait(0, -1, 0);
+    while (Atomics.load(stop, 0) === 0) queue.answerAndWait();
     return { queue, uffd, mapping };
   },
 };

@@ -12,8 +12,9 @@ import { collectUntil, mappingsOf, openDescriptors } from '../support/resources.
 
 const childProcess = new URL('../support/hand-over.mjs', import.meta.url);
 
-function blocks(): [Float64Array, Float64Array] {
-  return [new Float64Array(new SharedArrayBuffer(64)), new Float64Array(new SharedArrayBuffer(48))];
+function blocks(): [Float64Array, Float64Array, Int32Array] {
+  const doubles = (bytes: number) => new Float64Array(new SharedArrayBuffer(bytes));
+  return [doubles(64), doubles(48), new Int32Array(new SharedArrayBuffer(16))];
 }
 
 const makers: Record<string, () => { close(): void }> = {

@@ -1,6 +1,6 @@
 // The addon itself, as lib/native/contract.ts describes it, for tests below the library.
 import { onTestFinished } from 'vitest';
-import { Answer, AnswerOp, EventRow } from '../../dist/native/contract.js';
+import { Answer, AnswerOp, EventKind, EventRow, QueueControl } from '../../dist/native/contract.js';
 import type { NativeFaultQueue, NativeUnixSocket } from '../../dist/native/contract.js';
 import { native } from '../../dist/native/load.js';
 import { milliseconds } from './deadline.js';
@@ -15,16 +15,17 @@ export interface AnswerRow {
   offset?: number;
 }
 
-/** A FaultQueue with its two blocks, answers and events as objects. */
+/** A FaultQueue with its blocks, answers and events as objects; the ticks of the queue are left out. */
 export class Queue {
   readonly native: NativeFaultQueue;
   readonly #answers: Float64Array;
   readonly #events: Float64Array;
+  readonly #control = new Int32Array(new SharedArrayBuffer(QueueControl.fields * 4));
 
   constructor(rows = 64) {
     this.#answers = new Float64Array(new SharedArrayBuffer(rows * Answer.fields * 8));
     this.#events = new Float64Array(new SharedArrayBuffer(rows * EventRow.fields * 8));
-    this.native = new (native().FaultQueue)(this.#answers, this.#events);
+    this.native = new (native().FaultQueue)(this.#answers, this.#events, this.#control);
     onTestFinished(() => {
       this.native.close();
     });
@@ -33,8 +34,18 @@ export class Queue {
   /** Gives the answers and waits; the results of the answers and the events. */
   answerAndWait(rows: AnswerRow[] = [], timeoutMs = milliseconds(2000), spinUs = 0) {
     this.#put(rows);
-    const count = this.native.answerAndWait(rows.length, timeoutMs, spinUs);
-    return { results: this.#results(rows), count, events: this.#eventRows(count) };
+    const until = performance.now() + timeoutMs;
+    this.#control.set([rows.length, timeoutMs, spinUs]);
+    for (;;) {
+      this.native.answerAndWait();
+      const read = this.#control[QueueControl.rowsRead]!;
+      const events = this.#eventRows(read).filter(({ kind }) => kind !== EventKind.tick);
+      const left = Math.ceil(until - performance.now());
+      if (read <= 0 || events.length > 0 || left <= 0) {
+        return { results: this.#results(rows), count: read < 0 ? read : events.length, events };
+      }
+      this.#control.set([0, left, spinUs]);
+    }
   }
 
   answer(rows: AnswerRow[]) {

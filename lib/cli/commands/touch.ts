@@ -9,7 +9,7 @@ import { Userfaultfd } from '../../userfaultfd/userfaultfd.js';
 import { ExitCode, onStopRequest } from '../exit.js';
 import { byteCount, wholeNumber } from '../options.js';
 import { progressBar } from '../progress.js';
-import { percentileUs, touchOrder, touchPages } from '../touching.js';
+import { percentileUs, touchOrder, touchPages } from '../../bench/touching.js';
 
 interface TouchCommandOptions {
   socket: string;
