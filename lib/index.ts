@@ -26,7 +26,7 @@ export {
   type UserfaultfdOptions,
 } from './userfaultfd/userfaultfd.js';
 export { type Attachment, FaultServer, type FaultServerOptions, type ServerEvents } from './server/fault-server.js';
-export type { FailurePolicy, SessionCounters, SessionStats } from './server/messages.js';
+export type { FailurePolicy, SessionCounters, SessionStats, SessionSummary } from './server/messages.js';
 export type { ModuleReference, PageSource, SourceSpec } from './server/page-source.js';
 export type { StateCounts } from './server/page-states.js';
 export type { DemandFault, FaultPolicy, PageWindow } from './server/policy.js';

@@ -61,7 +61,7 @@ const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>>
     answerAndWait: true,
     close: true,
   },
-  UnixSocket: { fd: true, close: true, accept: true, receive: true, send: true, peer: true },
+  UnixSocket: { fd: true, close: true, closeDetached: true, accept: true, receive: true, send: true, peer: true },
   SourceFile: {
     error: true,
     identity: true,

@@ -28,7 +28,7 @@ int main(int argc, char **argv) {
   uint64_t size = strtoull(argv[2], NULL, 0), page = sysconf(_SC_PAGESIZE), mapped = (size + page - 1) / page * page;
   int memfd = CHECK(memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   CHECK(ftruncate(memfd, mapped));
-  CHECK(fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK)); /* else the server does, if it can */
+  CHECK(fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK)); /* else the server never writes to it */
   uint8_t *memory = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
   if (memory == MAP_FAILED) err(1, "mmap");
 

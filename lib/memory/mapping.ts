@@ -52,10 +52,13 @@ export interface AccessOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What a thread can do to a mapping and wait in until somebody has read a message. */
+export type MemoryChange = 'remove' | 'unmap' | 'populate';
+
 /** What a mapping must know of whoever has it registered; the userfaultfd side implements it. */
 export interface Registration {
   /** True while an madvise of this thread could wait for an event that only this thread reads. */
-  wouldDeadlock(advice: 'remove' | 'unmap'): boolean;
+  wouldDeadlock(change: MemoryChange): boolean;
 }
 
 /**
@@ -145,6 +148,7 @@ export class Mapping implements Disposable {
   advise(advice: AdviceName, offset = 0, lengthBytes = this.lengthBytes - offset): void {
     this.#check(offset, lengthBytes);
     if (advice === 'dontNeed' || advice === 'free' || advice === 'remove') this.#refuseDeadlock('remove');
+    if (advice === 'populateRead' || advice === 'populateWrite') this.#refuseDeadlock('populate');
     checked(this.#open().advise(offset, lengthBytes, Advice[advice]), 'madvise', advice);
   }
 
@@ -169,6 +173,9 @@ export class Mapping implements Disposable {
     this.#check(offset, lengthBytes);
     if (this.#registrations.size > 0) {
       throw new UffdError('ERR_MAPPING_REGISTERED', 'map the memory a second time and take the view of that mapping');
+    }
+    if (lengthBytes > constants.MAX_LENGTH) {
+      throw new UffdError('ERR_OUT_OF_RANGE', `an ArrayBuffer has at most ${constants.MAX_LENGTH} bytes: take several`);
     }
     const view = this.#open().view(offset, lengthBytes);
     if (view === undefined) throw new KernelError(-95, 'napi_create_external_arraybuffer', 'not in this engine');
@@ -245,9 +252,9 @@ export class Mapping implements Disposable {
     });
   }
 
-  #refuseDeadlock(advice: 'remove' | 'unmap'): void {
+  #refuseDeadlock(change: MemoryChange): void {
     for (const registration of this.#registrations) {
-      if (registration.wouldDeadlock(advice)) {
+      if (registration.wouldDeadlock(change)) {
         throw new UffdError(
           'ERR_WOULD_DEADLOCK',
           'the userfaultfd that reports this is read by this very thread; unregister the range or read it in a worker',

@@ -121,6 +121,8 @@ export interface NativeFaultQueue {
 export interface NativeUnixSocket {
   fd(): number;
   close(): void;
+  /** The same on a thread nobody waits for: closing what a client has sent can take for ever. */
+  closeDetached(): void;
   accept(): number;
   receive(buffer: Uint8Array): [bytes: number, controlTruncated: boolean, ...descriptors: number[]] | number;
   send(bytes: Uint8Array, descriptors: number[]): number;
@@ -138,7 +140,7 @@ export interface NativeSourceFile {
     mtimeNs: bigint,
     fd: number,
   ];
-  unchanged(): boolean;
+  unchanged(strictly: boolean): boolean;
   read(target: Uint8Array, targetOffset: number, bytes: number, fileOffset: number, cachedOnly: boolean): number;
   /** The address of a mapping of the whole file, which nobody can change until `held` says no. */
   hold(): number;

@@ -6,6 +6,9 @@ import { PageState } from './page-states.js';
 import type { Session, Waiting } from './session.js';
 import type { Sessions } from './sessions.js';
 
+/** Of a session that is poisoned as a whole: about two milliseconds of answers. */
+const PAGES_PER_CHECK = 8192;
+
 export interface DeadlineParts {
   readonly answers: AnswerBlock;
   readonly sessions: Sessions;
@@ -28,10 +31,8 @@ export class Deadlines {
       if (session.waiting.size === 0 && session.strays.size === 0) attention.delete(session);
       else this.#checkSession(session, now);
     }
-    for (const [session, at] of unreadable) {
-      if (at > now) continue;
-      unreadable.delete(session);
-      this.#actOnAll(session);
+    for (const [session, progress] of unreadable) {
+      if (progress.at <= now && this.#actOnAll(session, progress)) unreadable.delete(session);
     }
   }
 
@@ -75,17 +76,21 @@ export class Deadlines {
     post({ type: 'unserved', session: session.id, action: onFailure, page: -1, reason: waiting.reason });
   }
 
-  #actOnAll(session: Session): void {
+  /** Poisons every page, so many at a time: others are served meanwhile. True when all is done. */
+  #actOnAll(session: Session, progress: { nextPage: number }): boolean {
     const { onFailure, answers, post } = this.#parts;
-    const reason = session.parked ?? 'unreadable';
-    post({ type: 'unserved', session: session.id, action: onFailure, page: -1, reason });
-    if (onFailure !== 'poison') return;
-    for (const region of session.regions) {
-      for (let page = region.firstPage; page < region.firstPage + region.pages; page++) {
-        if (session.states.bytes[page] === PageState.poisoned) continue;
-        if (answers.full) this.#parts.flush();
-        answers.addStray(AnswerOp.poison, session, session.addressOf(region, page));
-      }
+    if (progress.nextPage === 0) {
+      const reason = session.parked ?? 'unreadable';
+      post({ type: 'unserved', session: session.id, action: onFailure, page: -1, reason });
     }
+    if (onFailure !== 'poison') return true;
+    const end = Math.min(session.pages, progress.nextPage + PAGES_PER_CHECK);
+    for (; progress.nextPage < end; progress.nextPage++) {
+      const page = progress.nextPage;
+      if (session.states.bytes[page] === PageState.poisoned) continue;
+      if (answers.full) this.#parts.flush();
+      answers.addStray(AnswerOp.poison, session, session.addressOf(session.regionOfPage(page), page));
+    }
+    return end === session.pages;
   }
 }

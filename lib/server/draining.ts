@@ -2,6 +2,7 @@
 import { messageOf } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
+import type { FaultDecider } from './fault-decider.js';
 import type { Fetches } from './fetches.js';
 import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
@@ -11,12 +12,20 @@ export class Draining {
   readonly #answers: AnswerBlock;
   readonly #filler: PageFiller;
   readonly #fetches: Fetches;
+  readonly #decider: FaultDecider;
   readonly #faultDeadlineMs: number;
 
-  constructor(answers: AnswerBlock, filler: PageFiller, fetches: Fetches, faultDeadlineMs: number) {
+  constructor(
+    answers: AnswerBlock,
+    filler: PageFiller,
+    fetches: Fetches,
+    decider: FaultDecider,
+    faultDeadlineMs: number,
+  ) {
     this.#answers = answers;
     this.#filler = filler;
     this.#fetches = fetches;
+    this.#decider = decider;
     this.#faultDeadlineMs = faultDeadlineMs;
   }
 
@@ -30,12 +39,16 @@ export class Draining {
     const limit = Math.min(MAX_FILL_BYTES / session.pageSize, region.firstPage + region.pages - page);
     // At a page that fell short before, one at a time.
     const again = page < session.drainCursor;
-    const pages = again ? 1 : session.states.run(PageState.absent, page, limit);
-    session.drainCursor = Math.max(session.drainCursor, page + pages);
+    const run = again ? 1 : session.states.run(PageState.absent, page, limit);
+    let pages = run;
     try {
+      pages = this.#decider.fetchable(session, region, page, run);
+      session.drainCursor = Math.max(session.drainCursor, page + Math.max(1, pages));
+      if (pages === 0) return true;
       return this.#fill(session, region, page, pages, again && session.writable);
     } catch (error) {
       // A source of the user's that throws: page by page in the end, and then once in every deadline.
+      session.drainCursor = Math.max(session.drainCursor, page + pages);
       if (pages === 1) session.leaveToDeadline(page, messageOf(error), this.#faultDeadlineMs, false);
       return true;
     }

@@ -1,4 +1,5 @@
 // What to do about a page fault, decided from the state of its page: the message is only a hint.
+import { UffdError } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
 import type { Fetches } from './fetches.js';
@@ -73,7 +74,7 @@ export class FaultDecider {
   }
 
   #fetch(session: Session, region: ServedRegion, page: number, flags: number, narrow: boolean): void {
-    const { answers, filler, fetches, faultDeadlineMs } = this.#parts;
+    const { filler, fetches, faultDeadlineMs } = this.#parts;
     if (session.hopeless(page)) {
       session.waiting.get(page)!.asleep = true;
       return;
@@ -94,8 +95,7 @@ export class FaultDecider {
     }
     const verdict = this.#verdict(session, region, page, flags);
     if (verdict !== 'fetch') {
-      if (verdict === 'zero') filler.zero(session, region, page);
-      else answers.add(AnswerOp.poison, session, region, page, 1, page);
+      this.#showVerdict(session, region, page, verdict);
       return;
     }
     this.#clip(session, region, page, flags, narrow || cached, PageState.absent, MAX_FILL_BYTES / session.pageSize);
@@ -112,10 +112,33 @@ export class FaultDecider {
     else this.backlog.push({ session, page, minor: cached });
   }
 
+  /** Plans to make the page what the policy says it is. */
+  #showVerdict(session: Session, region: ServedRegion, page: number, verdict: 'zero' | 'poison'): void {
+    if (verdict === 'zero') this.#parts.filler.zero(session, region, page);
+    else this.#parts.answers.add(AnswerOp.poison, session, region, page, 1, page);
+  }
+
   #verdict(session: Session, region: ServedRegion, page: number, flags: number): 'fetch' | 'zero' | 'poison' {
     if (this.#policy.decide === undefined) return 'fetch';
     this.#describe(session, region, page, flags);
-    return this.#policy.decide(this.#fault);
+    const verdict = this.#policy.decide(this.#fault) as string;
+    if (verdict === 'fetch' || verdict === 'zero' || verdict === 'poison') return verdict;
+    throw new UffdError('ERR_INVALID_ARGUMENT', `the policy decided '${verdict}': fetch, zero and poison are known`);
+  }
+
+  /**
+   * For pages nobody has asked for: how many from `first` on are to be fetched, at most `pages`. 0 when the first is not;
+   * then it has been planned to be what it is.
+   */
+  fetchable(session: Session, region: ServedRegion, first: number, pages: number): number {
+    if (this.#policy.decide === undefined) return pages;
+    for (let page = first; page < first + pages; page++) {
+      const verdict = this.#verdict(session, region, page, 0);
+      if (verdict === 'fetch') continue;
+      if (page === first) this.#showVerdict(session, region, page, verdict);
+      return page - first;
+    }
+    return pages;
   }
 
   /** Sets the window to what the policy brings along: of that state, connected to the page, at most `limit` pages. */
@@ -140,10 +163,18 @@ export class FaultDecider {
     const states = session.states.bytes;
     let first = page;
     let end = page + 1;
-    while (end < wantedEnd && states[end] === state && end - first < limit) end++;
-    while (first > wantedFirst && states[first - 1] === state && end - first < limit) first--;
+    const fits = (at: number) =>
+      states[at] === state && end - first < limit && this.#brought(session, region, at, state);
+    while (end < wantedEnd && fits(end)) end++;
+    while (first > wantedFirst && fits(first - 1)) first--;
     window.first = first;
     window.pages = end - first;
+  }
+
+  /** A page that comes along is what the policy says of it, not what its neighbour is. */
+  #brought(session: Session, region: ServedRegion, page: number, state: number): boolean {
+    if (this.#policy.decide === undefined || state !== PageState.absent) return true;
+    return this.#verdict(session, region, page, 0) === 'fetch';
   }
 
   #describe(session: Session, region: ServedRegion, page: number, flags: number): void {

@@ -6,7 +6,15 @@ import type { Memfd } from '../memory/memfd.js';
 import { native } from '../native/load.js';
 import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
 import { FetchPool } from './fetch-pool.js';
-import type { AttachMessage, FailurePolicy, FromServing, ServingOptions, SessionStats } from './messages.js';
+import { MAX_FILL_BYTES } from './page-filler.js';
+import type {
+  AttachMessage,
+  FailurePolicy,
+  FromServing,
+  ServingOptions,
+  SessionStats,
+  SessionSummary,
+} from './messages.js';
 import { type ModuleReference, type SourceSpec, portable } from './page-source.js';
 import { WorkerHandle } from './worker-handle.js';
 
@@ -49,7 +57,7 @@ export interface Attachment {
 export interface ServerEvents {
   attached: [session: number];
   /** A session is over: its process is gone, it was drained, or released. */
-  detached: [session: number, why: 'gone' | 'drained' | 'released', stats: SessionStats];
+  detached: [session: number, why: 'gone' | 'drained' | 'released', stats: SessionSummary];
   /** Nothing more of the session is answered; the policy acts on each fault at its deadline. */
   parked: [session: number, reason: string];
   /** A fault went unanswered to its deadline, and this was done. `page` is -1 where it is no page of a region. */
@@ -98,6 +106,11 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     inRange('faultDeadlineMs', faultDeadlineMs, 0, 2 ** 31);
     inRange('spinUs', spinUs, 0, 1_000_000);
     const { source, policy } = options;
+    oneOf('fill', options.fill, ['auto', 'copy', 'continue']);
+    oneOf('onFailure', options.onFailure, ['poison', 'kill', 'stall']);
+    if (policy !== undefined && !(policy.module instanceof URL) && typeof policy.module !== 'string') {
+      throw new UffdError('ERR_INVALID_ARGUMENT', 'policy is a module: { module: new URL(...), data }');
+    }
     const server = new FaultServer(options, workers);
     const serving: ServingOptions = {
       sourceSizeBytes: source.sizeBytes,
@@ -129,6 +142,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   /** Hands memory to a serving worker. Resolves with the session's number once its faults are answered. */
   async attach(attachment: Attachment): Promise<number> {
     const { kind, pageSize, regions, resident = false, pidfd = -1 } = attachment;
+    checkAttachment(attachment);
     const userfaultfd = ownDescriptor(attachment.userfaultfd);
     const memory = attachment.memory === undefined ? -1 : ownDescriptor(attachment.memory);
     if (this.#closing !== undefined) {
@@ -318,8 +332,26 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   }
 }
 
+function checkAttachment({ kind, pageSize, regions }: Attachment): void {
+  if (!(kind in memoryKinds)) throw new UffdError('ERR_INVALID_ARGUMENT', `unknown kind of memory ${kind}`);
+  inRange('pageSize', pageSize, 1, MAX_FILL_BYTES);
+  for (const { start, size, offset } of regions) {
+    inRange('size', size, 1, Number.MAX_SAFE_INTEGER);
+    inRange('offset', offset, 0, Number.MAX_SAFE_INTEGER - size);
+    if (size % pageSize !== 0 || offset % pageSize !== 0 || start % BigInt(pageSize) !== 0n) {
+      throw new UffdError('ERR_OUT_OF_RANGE', `start, size and offset must be multiples of pageSize ${pageSize}`);
+    }
+  }
+}
+
 function ownDescriptor(of: { readonly fd: number } | number): number {
   return typeof of === 'number' ? of : checked(native().duplicateFd(of.fd), 'dup');
+}
+
+function oneOf(name: string, value: string | undefined, known: readonly string[]): void {
+  if (value !== undefined && !known.includes(value)) {
+    throw new UffdError('ERR_INVALID_ARGUMENT', `${name} must be one of ${known.join(', ')}, not ${value}`);
+  }
 }
 
 function inRange(name: string, value: number, least: number, most: number): void {

@@ -1,6 +1,7 @@
 // The fetch workers of a server, or its source object on this thread: who reads what would block.
 import { once } from 'node:events';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { workerExecArgv } from './exec-argv.js';
 import { serveFetches } from './fetch-endpoint.js';
 import { type ModuleReference, type SourceSpec, portable } from './page-source.js';
 
@@ -64,6 +65,7 @@ export class FetchPool {
       }
       const worker = new Worker(new URL('./fetch-worker.js', import.meta.url), {
         name: 'uffd-fetch',
+        ...workerExecArgv(),
 
         workerData: { module, ports },
         transferList: ports,

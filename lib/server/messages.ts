@@ -17,12 +17,16 @@ export interface SessionCounters {
   fetches: number;
 }
 
-export interface SessionStats extends SessionCounters {
+/** What is told of a session at its end. */
+export interface SessionSummary extends SessionCounters {
   readonly session: number;
   readonly pages: number;
-  readonly states: StateCounts;
   /** Demand faults without an answer yet, with the reason. */
   readonly waiting: readonly { page: number; reason: string }[];
+}
+
+export interface SessionStats extends SessionSummary {
+  readonly states: StateCounts;
 }
 
 /** Everything a serving worker is started with. */
@@ -72,7 +76,7 @@ export type FromServing =
       readonly type: 'detached';
       readonly session: number;
       readonly why: 'gone' | 'drained' | 'released';
-      readonly stats: SessionStats;
+      readonly stats: SessionSummary;
     }
   | { readonly type: 'parked'; readonly session: number; readonly reason: string }
   | {

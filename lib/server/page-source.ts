@@ -55,6 +55,8 @@ export interface SourceSpec {
   readonly fetchWorkers?: number;
   /** A source on the thread that made the server. */
   readonly object?: PageSource;
+  /** Something its user should know. */
+  readonly warning?: string;
   /** Called when the server is closed. */
   readonly close?: () => void;
 }

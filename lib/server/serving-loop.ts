@@ -70,7 +70,6 @@ export class ServingLoop {
     this.#sessions = sessions;
     this.#fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#filler = new PageFiller(source, sourceSizeBytes, answers, flush);
-    this.#draining = new Draining(answers, this.#filler, this.#fetches, faultDeadlineMs);
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
     this.#decider = new FaultDecider({
       answers,
@@ -81,6 +80,7 @@ export class ServingLoop {
       sourceFailure,
       flush,
     });
+    this.#draining = new Draining(answers, this.#filler, this.#fetches, this.#decider, faultDeadlineMs);
     this.#settling = new Settling({
       answers,
       faultDeadlineMs,
@@ -213,7 +213,10 @@ export class ServingLoop {
         const why = errno === 0 ? 'O_NONBLOCK was cleared on it' : new KernelError(-errno, 'read').message;
         this.#queue.mute(session.slot);
         this.#sessions.park(session, `the userfaultfd cannot be read: ${why}`);
-        this.#sessions.unreadable.set(session, performance.now() + this.#options.faultDeadlineMs);
+        this.#sessions.unreadable.set(session, {
+          at: performance.now() + this.#options.faultDeadlineMs,
+          nextPage: 0,
+        });
         break;
       }
       default:
@@ -290,7 +293,10 @@ export class ServingLoop {
       if (session.parked !== undefined) continue;
       if (this.#sourceFailure === undefined && !this.#fetches.full(session) && this.#draining.step(session)) {
         this.#drainProgress = true;
-      } else if (this.#answers.count === 0 && this.#draining.complete(session)) {
+      } else if (this.#answers.count > 0) {
+        // What is planned is given first: then it shows whether that was all.
+        this.#drainProgress = true;
+      } else if (this.#draining.complete(session)) {
         this.#draining.finish(session);
         this.#flush();
         this.#sessions.detach(session, 'drained');

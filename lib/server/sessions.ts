@@ -1,9 +1,9 @@
 // The sessions of one serving worker: by the slot an event carries, and in small sets for those that need looking after,
 // so that a thousand idle ones cost nothing.
-import { KernelError } from '../errors.js';
+import { KernelError, messageOf } from '../errors.js';
 import { memoryKinds } from '../memory/kinds.js';
 import type { NativeFaultQueue } from '../native/contract.js';
-import type { AttachMessage, FromServing, SessionStats } from './messages.js';
+import type { AttachMessage, FromServing, SessionStats, SessionSummary } from './messages.js';
 import { PageState } from './page-states.js';
 import { Session } from './session.js';
 
@@ -18,8 +18,8 @@ export class Sessions {
   /** To be completed. */
   readonly toDrain = new Set<Session>();
   #draining = false;
-  /** Whose messages cannot be read any more, with the moment the policy acts on all of their pages. */
-  readonly unreadable = new Map<Session, number>();
+  /** Whose messages cannot be read any more: when the policy acts on all of their pages, and how far it has come. */
+  readonly unreadable = new Map<Session, { at: number; nextPage: number }>();
 
   constructor(queue: NativeFaultQueue, post: (message: FromServing) => void) {
     this.#queue = queue;
@@ -45,19 +45,21 @@ export class Sessions {
 
   attach(message: AttachMessage): void {
     const slot = this.#queue.add(message.userfaultfd, message.memory);
-    if (slot < 0) {
-      const error = new KernelError(slot, 'epoll_ctl').message;
-      this.#post({ type: 'attached', session: message.session, error });
-      return;
+    try {
+      if (slot < 0) throw new KernelError(slot, 'epoll_ctl');
+      const kind = memoryKinds[message.kind];
+      const writable = message.memory >= 0;
+      const { attention } = this;
+      const session = new Session({ ...message, id: message.session, slot, kind, writable, attention });
+      if (message.resident) session.states.set(0, session.pages, PageState.resident);
+      this.#bySlot[slot] = session;
+      if (this.#draining) this.toDrain.add(session);
+      this.#post({ type: 'attached', session: message.session });
+    } catch (error) {
+      // No memory or descriptor for its states: this client's trouble, not that of the others.
+      this.#queue.remove(slot);
+      this.#post({ type: 'attached', session: message.session, error: messageOf(error) });
     }
-    const kind = memoryKinds[message.kind];
-    const writable = message.memory >= 0;
-    const { attention } = this;
-    const session = new Session({ ...message, id: message.session, slot, kind, writable, attention });
-    if (message.resident) session.states.set(0, session.pages, PageState.resident);
-    this.#bySlot[slot] = session;
-    if (this.#draining) this.toDrain.add(session);
-    this.#post({ type: 'attached', session: message.session });
   }
 
   detach(session: Session, why: 'gone' | 'drained' | 'released'): void {
@@ -65,7 +67,7 @@ export class Sessions {
     this.#bySlot[session.slot] = undefined;
     for (const set of [this.attention, this.orphans, this.toDrain, this.unreadable]) set.delete(session);
     this.#queue.remove(session.slot);
-    this.#post({ type: 'detached', session: session.id, why, stats: statsOf(session) });
+    this.#post({ type: 'detached', session: session.id, why, stats: summaryOf(session) });
     session.close();
   }
 
@@ -83,7 +85,7 @@ export class Sessions {
   }
 
   stats(): SessionStats[] {
-    return this.all().map(statsOf);
+    return this.all().map((session) => ({ ...summaryOf(session), states: session.states.counts() }));
   }
 
   close(): void {
@@ -91,7 +93,8 @@ export class Sessions {
   }
 }
 
-function statsOf(session: Session): SessionStats {
+/** Without the states, which take a look at every page. */
+function summaryOf(session: Session): SessionSummary {
   const waiting = Array.from(session.waiting, ([page, { reason }]) => ({ page, reason }));
-  return { session: session.id, pages: session.pages, states: session.states.counts(), waiting, ...session.counters };
+  return { session: session.id, pages: session.pages, waiting, ...session.counters };
 }

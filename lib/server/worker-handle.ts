@@ -3,6 +3,7 @@ import { EventEmitter, once } from 'node:events';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
 import { native } from '../native/load.js';
+import { workerExecArgv } from './exec-argv.js';
 import type { FromServing, ServingOptions, ToServing } from './messages.js';
 
 /** How long a worker may take to stop: it never waits longer than its idle time. */
@@ -41,6 +42,7 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     const { port1, port2 } = new MessageChannel();
     const worker = new Worker(new URL('./serving-worker.js', import.meta.url), {
       name: 'uffd-serving',
+      ...workerExecArgv(),
 
       workerData: { options, port: port2, fetchPorts },
       transferList: [port2, ...fetchPorts],

@@ -10,7 +10,7 @@ import type { FileSourceData } from './file.js';
 const LEAST_LEASE_BREAK_SECONDS = 5;
 
 export function openSource(data: FileSourceData, where: 'serving' | 'fetching'): PageSource {
-  return new FileSource(data, data.hold && where === 'serving');
+  return new FileSource(data, where);
 }
 
 /**
@@ -20,11 +20,14 @@ export function openSource(data: FileSourceData, where: 'serving' | 'fetching'):
 class FileSource implements PageSource {
   readonly #file: NativeSourceFile;
   readonly #data: FileSourceData;
+  readonly #serving: boolean;
   /** Address of the mapping; 0 without a lease. */
   #mapping = 0;
+  #lostLease = false;
 
-  constructor(data: FileSourceData, hold: boolean) {
+  constructor(data: FileSourceData, where: 'serving' | 'fetching') {
     this.#data = data;
+    this.#serving = where === 'serving';
     // An open file of its own, because a lease belongs to one: this worker gives it back when it shows nothing.
     this.#file = new (native().SourceFile)(`/proc/self/fd/${data.fd}`);
     if (this.#file.error() < 0) throw new KernelError(this.#file.error(), 'open', `/proc/self/fd/${data.fd}`);
@@ -33,7 +36,7 @@ class FileSource implements PageSource {
     if (!same || device !== data.device || inode !== data.inode) {
       throw new UffdError('ERR_SOURCE_CHANGED', 'the file changed while the server was starting');
     }
-    if (hold) this.#hold();
+    if (data.hold && this.#serving) this.#hold();
   }
 
   addressNow(length: number, offset: number): number {
@@ -50,13 +53,17 @@ class FileSource implements PageSource {
   read(target: Uint8Array, targetOffset: number, length: number, offset: number): void {
     const read = this.#file.read(target, targetOffset, length, offset, false);
     if (read < 0) throw new KernelError(read, 'pread', `${length} bytes at ${offset} of the source`);
-    if (read < length || !this.#file.unchanged()) {
+    if (read < length || !this.unchanged()) {
       throw new UffdError('ERR_SOURCE_CHANGED', 'the source has changed since it was opened');
     }
   }
 
   unchanged(): boolean {
-    return this.#file.unchanged();
+    // tmpfs notes neither a store through a mapping nor, in time, a hole: a writer there means that nothing is known.
+    if (this.#data.inMemory && this.#lostLease) return false;
+    // Without a lease the modification time may have been set back; under one, unlink and rename are harmless. What a
+    // fetch worker reads is shown by a serving worker, whose answer to this counts.
+    return this.#file.unchanged(this.#serving && this.#mapping === 0);
   }
 
   held(): boolean {
@@ -65,7 +72,9 @@ class FileSource implements PageSource {
 
   /** Somebody wants to write to the file: they wait until the lease is given back. */
   tick(): void {
-    if (this.#mapping !== 0 && !this.#file.held()) this.#letGo();
+    if (this.#mapping === 0 || this.#file.held()) return;
+    this.#lostLease = true;
+    this.#letGo();
   }
 
   close(): void {

@@ -3,6 +3,8 @@ import { KernelError, UffdError } from '../errors.js';
 import { native } from '../native/load.js';
 import type { SourceSpec } from '../server/page-source.js';
 
+const EAGAIN = -11;
+
 /** What the workers are given: the descriptor this thread opened, and what the file was then. */
 export interface FileSourceData {
   readonly fd: number;
@@ -32,6 +34,8 @@ export function fileSource(path: string, options: { lease?: boolean } = {}): Sou
     file.close();
     throw new UffdError('ERR_SOURCE_INVALID', `${path} ${problem}: there is nothing to serve`);
   }
+  const held = file.hold();
+  if (held > 0) file.letGo();
   const data: FileSourceData = {
     fd,
     sizeBytes,
@@ -46,6 +50,7 @@ export function fileSource(path: string, options: { lease?: boolean } = {}): Sou
     module: { module: new URL('./file-module.js', import.meta.url), data },
     runsIn: 'both',
     fetchWorkers: 3,
+    ...(held === EAGAIN && { warning: `${path} is open for writing: a change through a mapping would go unnoticed` }),
     close: () => {
       file.close();
     },

@@ -72,7 +72,7 @@ export class Connection implements Disposable {
   close(): void {
     this.#closed = true;
     this.pause();
-    this.#socket.close();
+    this.#socket.closeDetached();
   }
 
   [Symbol.dispose](): void {

@@ -2,7 +2,7 @@
 // (FUSE) on which even fstat(2) and close(2) hang.
 import { readFileSync, readlinkSync } from 'node:fs';
 import { UffdError } from '../errors.js';
-import { Memfd } from '../memory/memfd.js';
+import { Memfd, Seal } from '../memory/memfd.js';
 import { native } from '../native/load.js';
 import { Feature, featureNames } from '../userfaultfd/features.js';
 
@@ -46,24 +46,18 @@ export interface CheckedMemory {
 }
 
 /**
- * Checks the second descriptor, and seals it against shrinking where that is possible. Only memory that cannot shrink is
- * ever written: pwrite(2) would grow it again.
+ * Checks the second descriptor. Only memory that its owner has sealed against shrinking is ever written: writing would let
+ * it grow again. It is not sealed here: F_ADD_SEALS takes the inode's lock, which a client can hold for as long as it
+ * likes (with a write to the memfd from memory that nobody serves), and we would be as unkillable as it is stuck.
  * @throws UffdError ERR_HANDOFF_REFUSED unless it is a memfd
  */
 export function checkMemory(fd: number): CheckedMemory {
-  if (native().sealsOf(fd) < 0) refuse(`the second descriptor is not a memfd but ${linkOf(fd)}`);
+  const mask = native().sealsOf(fd);
+  if (mask < 0) refuse(`the second descriptor is not a memfd but ${linkOf(fd)}`);
   const duplicate = native().duplicateFd(fd);
   if (duplicate < 0) refuse('too many open files in the server');
   using memfd = Memfd.adopt(duplicate);
-  if (!memfd.seals().has('shrink') && !memfd.seals().has('seal')) {
-    try {
-      memfd.addSeals('shrink');
-    } catch {
-      // A read-only descriptor: it stays unsealed, and the memory unwritten.
-    }
-  }
-  const seals = memfd.seals();
-  const sealed = seals.has('shrink') && !seals.has('write') && !seals.has('futureWrite');
+  const sealed = (mask & Seal.shrink) !== 0 && (mask & (Seal.write | Seal.futureWrite)) === 0;
   const readOnly = (openFlags(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) & O_ACCMODE) === 0;
   return { writable: sealed && !readOnly, pageSize: memfd.pageSize, sizeBytes: memfd.sizeBytes };
 }

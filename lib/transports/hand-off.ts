@@ -11,7 +11,7 @@ import type { WireMapping } from './mappings.js';
 export interface HandOffOptions {
   /** Registers the mappings already. Keep it open: its closing would let the memory read as zeroes. */
   readonly userfaultfd: Userfaultfd;
-  /** The memory behind shared mappings; none for anonymous memory. */
+  /** The memory behind shared mappings; none for anonymous memory. Is sealed against shrinking, where it can be. */
   readonly memfd?: Memfd;
   /** `offset`: where the mapping's bytes begin in the source and in the memfd. */
   readonly mappings: readonly { readonly mapping: Mapping; readonly offset: number }[];
@@ -115,6 +115,7 @@ export async function handOff(socketPath: string, options: HandOffOptions): Prom
       page_size: mapping.pageSize,
     }));
     const descriptors = memfd === undefined ? [userfaultfd.fd] : [userfaultfd.fd, memfd.fd];
+    if (memfd !== undefined) sealAgainstShrinking(memfd);
     const messages = new MessageReader(connection);
     sendUnlessRefused(connection, JSON.stringify(wire), descriptors);
     const session = await accepted(messages, timeoutMs, signal);
@@ -123,6 +124,12 @@ export async function handOff(socketPath: string, options: HandOffOptions): Prom
     connection.close();
     throw error;
   }
+}
+
+/** A server writes only to memory that cannot shrink; other memory it can only fill by UFFDIO_COPY. */
+function sealAgainstShrinking(memfd: Memfd): void {
+  const seals = memfd.seals();
+  if (!seals.has('shrink') && !seals.has('seal')) memfd.addSeals('shrink');
 }
 
 /** A server that turns us away for who we are closes before it reads; its reason is waiting to be read all the same. */

@@ -3,8 +3,9 @@ import { UffdError } from '../errors.js';
 import type { Connection } from './connection.js';
 
 export const MAX_HANDSHAKE_BYTES = 256 * 1024;
-/** userfaultfd and memory, and one more before it is too many. */
 export const MAX_DESCRIPTORS = 3;
+
+const [SPACE, QUOTE, OPEN, CLOSE, BACKSLASH] = [0x20, 0x22, 0x5b, 0x5d, 0x5c];
 
 export interface Handshake {
   readonly text: string;
@@ -19,6 +20,7 @@ export interface Handshake {
 export function receiveHandshake(connection: Connection, descriptors: number[], timeoutMs: number): Promise<Handshake> {
   return new Promise((resolve, reject) => {
     const pieces: Uint8Array[] = [];
+    const arrayEnd = new ArrayEnd();
     let length = 0;
     const end = (error?: Error) => {
       clearTimeout(timer);
@@ -37,22 +39,37 @@ export function receiveHandshake(connection: Connection, descriptors: number[], 
       if (chunk.controlTruncated || descriptors.length > MAX_DESCRIPTORS) refuse('too many descriptors');
       else if (length > MAX_HANDSHAKE_BYTES) refuse(`more than ${MAX_HANDSHAKE_BYTES} bytes of handshake`);
       else if (chunk.bytes.length === 0) refuse('the client closed the connection before its handshake was complete');
-      else if (looksComplete(chunk.bytes, pieces)) end();
+      else if (arrayEnd.seenIn(chunk.bytes)) end();
     }, end);
   });
 }
 
-/** Only what ends like an array is worth a parse; what does not begin like one never will be. */
-function looksComplete(last: Uint8Array, pieces: Uint8Array[]): boolean {
-  const text = Buffer.from(last).toString('latin1').trimEnd();
-  if (text.endsWith(']')) {
-    try {
-      JSON.parse(Buffer.concat(pieces).toString('utf8'));
-      return true;
-    } catch {
-      return false;
+/**
+ * Sees where an array of arrays and objects ends, byte by byte, so that the text is parsed once however it is cut up.
+ * Brackets inside strings are not brackets; the array of mappings has only keys for strings.
+ */
+class ArrayEnd {
+  #depth = 0;
+  #inString = false;
+  #escaped = false;
+  #begun = false;
+
+  /** True once the array has ended, or when it cannot be one. */
+  seenIn(bytes: Uint8Array): boolean {
+    for (const byte of bytes) {
+      if (this.#escaped) this.#escaped = false;
+      else if (this.#inString) {
+        if (byte === BACKSLASH) this.#escaped = true;
+        else if (byte === QUOTE) this.#inString = false;
+      } else if (byte === QUOTE) this.#inString = true;
+      else if (byte === OPEN) this.#depth++;
+      else if (byte === CLOSE) this.#depth--;
+      if (byte > SPACE) {
+        if (!this.#begun && byte !== OPEN) return true;
+        this.#begun = true;
+      }
+      if (this.#begun && this.#depth <= 0) return true;
     }
+    return false;
   }
-  const first = Buffer.from(pieces[0]!).toString('latin1').trimStart();
-  return first.length > 0 && !first.startsWith('[');
 }

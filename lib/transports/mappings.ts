@@ -15,6 +15,8 @@ export interface WireMapping {
 }
 
 export const MAX_REGIONS = 1024;
+/** Pages of one client: a byte of state each, and numbers that fit into 31 bits. 1 TiB of base pages. */
+export const MAX_PAGES = 2 ** 28;
 /** The largest page a server answers with: a fill is one answer from one buffer. */
 export const MAX_PAGE_SIZE = 2 * 2 ** 20;
 
@@ -58,6 +60,8 @@ export function checkMappings(mappings: readonly WireMapping[], sourceSizeBytes:
   mappings.forEach((mapping, i) => {
     checkOne(mapping, i, pageSize, limit, sourceSizeBytes);
   });
+  const pages = mappings.reduce((sum, { size }) => sum + size / pageSize, 0);
+  if (pages > MAX_PAGES) refuse(`${pages} pages are more than one client can have (${MAX_PAGES})`);
   checkDisjoint(mappings, 'base_host_virt_addr', 'addresses');
   checkDisjoint(mappings, 'offset', 'offsets');
   return pageSize;

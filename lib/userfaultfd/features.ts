@@ -1,4 +1,5 @@
 // Feature, mode and answer bits by name (linux/userfaultfd.h).
+import { UffdError } from '../errors.js';
 
 /** uffdio_api.features; the Linux version that added each is in docs/kernel-support.md. */
 export const Feature = {
@@ -41,9 +42,22 @@ export const answerBits = {
 } as const;
 export type AnswerName = keyof typeof answerBits;
 
+/** @throws UffdError ERR_INVALID_ARGUMENT for a name that does not exist */
+function bitOf<T extends bigint | number>(table: Readonly<Record<string, T>>, name: string): T {
+  const bit = Object.hasOwn(table, name) ? table[name] : undefined;
+  if (bit !== undefined) return bit;
+  throw new UffdError('ERR_INVALID_ARGUMENT', `unknown name ${name}: known are ${Object.keys(table).join(', ')}`);
+}
+
 export function featureMask(names: Iterable<FeatureName>): bigint {
   let mask = 0n;
-  for (const name of names) mask |= Feature[name];
+  for (const name of names) mask |= bitOf(Feature, name);
+  return mask;
+}
+
+export function registerMask(names: Iterable<RegisterModeName>): number {
+  let mask = 0;
+  for (const name of names) mask |= bitOf(RegisterMode, name);
   return mask;
 }
 

@@ -1,11 +1,11 @@
 // One userfaultfd: registering ranges, reading faults as an async iterator, answering them.
 import { UffdError, checked } from '../errors.js';
-import type { Mapping } from '../memory/mapping.js';
+import type { Mapping, MemoryChange } from '../memory/mapping.js';
 import { pageSize } from '../memory/page-size.js';
 import type { NativeUserfaultfd } from '../native/contract.js';
 import { native } from '../native/load.js';
 import type { FaultEvent } from './events.js';
-import { type FeatureName, RegisterMode, type RegisterModeName, answerNames } from './features.js';
+import { type FeatureName, type RegisterModeName, answerNames, registerMask } from './features.js';
 import { FaultReader } from './fault-reader.js';
 import { type OpenRoute, handshake, openUserfaultfd } from './open.js';
 import { type Outcome, outcomeOf } from './outcome.js';
@@ -96,8 +96,7 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
    */
   register(range: Mapping | AddressRange, modes: readonly RegisterModeName[]): Region {
     const descriptor = this.#open();
-    let mode = 0;
-    for (const name of modes) mode |= RegisterMode[name];
+    const mode = registerMask(modes);
     const mapping = 'address' in range ? range : undefined;
     const start = 'address' in range ? range.address : range.start;
     mapping?.addRegistration(this);
@@ -213,8 +212,9 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
   }
 
   /** @internal See Registration. */
-  wouldDeadlock(advice: 'remove' | 'unmap'): boolean {
-    return this.#reader.active && this.features.has(advice === 'remove' ? 'eventRemove' : 'eventUnmap');
+  wouldDeadlock(change: MemoryChange): boolean {
+    if (!this.#reader.active) return false;
+    return change === 'populate' || this.features.has(change === 'remove' ? 'eventRemove' : 'eventUnmap');
   }
 
   #answer(at: PageRange, ioctl: string, call: (start: number, length: number) => number): Outcome {

@@ -55,8 +55,12 @@ Napi::Value SourceFileObject::identity(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// unchanged(strictly)
 Napi::Value SourceFileObject::unchanged(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), source_file::unchanged(fd_.get(), identity_));
+  Args args(info);
+  bool strictly = args.boolean(0);
+  if (!args.ok()) return info.Env().Undefined();
+  return Napi::Boolean::New(info.Env(), source_file::unchanged(fd_.get(), identity_, strictly));
 }
 
 // read(target, targetOffset, bytes, fileOffset, cachedOnly) -> bytes read or -errno

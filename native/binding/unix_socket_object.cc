@@ -1,5 +1,6 @@
 #include "unix_socket_object.h"
 
+#include "../os/process.h"
 #include "../os/unix_socket.h"
 #include "args.h"
 
@@ -21,6 +22,7 @@ Napi::Function UnixSocketObject::define(Napi::Env env) {
                          StaticMethod<&UnixSocketObject::pair>("pair"),
                          InstanceMethod<&UnixSocketObject::get_fd>("fd"),
                          InstanceMethod<&UnixSocketObject::close>("close"),
+                         InstanceMethod<&UnixSocketObject::close_detached>("closeDetached"),
                          InstanceMethod<&UnixSocketObject::accept>("accept"),
                          InstanceMethod<&UnixSocketObject::receive>("receive"),
                          InstanceMethod<&UnixSocketObject::send>("send"),
@@ -69,6 +71,13 @@ Napi::Value UnixSocketObject::get_fd(const Napi::CallbackInfo& info) {
 
 Napi::Value UnixSocketObject::close(const Napi::CallbackInfo& info) {
   fd_.reset(-1);
+  return info.Env().Undefined();
+}
+
+// closeDetached(): what is still queued on the socket, descriptors among it, is closed with it, by a thread nobody
+// waits for.
+Napi::Value UnixSocketObject::close_detached(const Napi::CallbackInfo& info) {
+  if (fd_.open()) process::close_detached(fd_.release());
   return info.Env().Undefined();
 }
 

@@ -18,6 +18,7 @@ class UnixSocketObject : public Napi::ObjectWrap<UnixSocketObject> {
   static Napi::Value pair(const Napi::CallbackInfo& info);
   Napi::Value get_fd(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
+  Napi::Value close_detached(const Napi::CallbackInfo& info);
   Napi::Value accept(const Napi::CallbackInfo& info);
   Napi::Value receive(const Napi::CallbackInfo& info);
   Napi::Value send(const Napi::CallbackInfo& info);

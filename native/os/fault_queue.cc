@@ -2,6 +2,7 @@
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include <algorithm>
@@ -28,6 +29,16 @@ int64_t now_us() {
   timespec time;
   ::clock_gettime(CLOCK_MONOTONIC, &time);
   return time.tv_sec * 1000000LL + time.tv_nsec / 1000;
+}
+
+// SAFETY: the kernel checks both ranges (EFAULT); the target lies in a mapping that cannot shrink, checked here.
+int64_t write_memory(const Mapping& memory, uint64_t source, uint64_t length, uint64_t offset) {
+  if (memory.data() == nullptr) return -EBADF;
+  if (!memory.contains(offset, length)) return -EFAULT;
+  iovec from{reinterpret_cast<void*>(source), length};
+  iovec to{memory.data() + offset, length};
+  ssize_t written = ::process_vm_writev(::getpid(), &from, 1, &to, 1, 0);
+  return written < 0 ? -errno : written;
 }
 
 double* put(double* row, int slot, int kind, double flags, double start, double end, double extra) {
@@ -84,10 +95,19 @@ int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory) {
   auto free_slot =
       std::find_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return !slot.userfaultfd.open(); });
   int index = static_cast<int>(free_slot - slots_.begin());
+  Mapping alias;
+  if (memory.open()) {
+    auto status = memfd::status(memory.get());
+    if (!status.ok()) return -status.error();
+    auto mapping = Mapping::map(memory.get(), 0, static_cast<uint64_t>(status.value().size), PROT_READ | PROT_WRITE,
+                                MAP_SHARED | MAP_NORESERVE);
+    if (!mapping.ok()) return -mapping.error();
+    alias = mapping.take();
+  }
   int error = listen_to(epoll_.get(), userfaultfd.get(), EPOLLIN, index);
   if (error < 0) return error;
   if (free_slot == slots_.end()) slots_.emplace_back();
-  slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(memory), false};
+  slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(alias), false};
   return index;
 }
 
@@ -139,11 +159,8 @@ double FaultQueue::answer_one(const double* row) const {
     case Answer::kUnprotect:
       return static_cast<double>(userfaultfd::write_protect(fd, start, length, mode));
     case Answer::kWrite:
-      // SAFETY: `source` lies in a buffer the caller keeps alive for the call; pwrite(2) says
-      // EFAULT otherwise.
-      return static_cast<double>(memfd::write_all(slots_[static_cast<size_t>(slot)].memory.get(),
-                                                  reinterpret_cast<const void*>(source), length,
-                                                  static_cast<int64_t>(row[Answer::kOffset])));
+      return static_cast<double>(write_memory(slots_[static_cast<size_t>(slot)].memory, source, length,
+                                              static_cast<uint64_t>(row[Answer::kOffset])));
     case Answer::kUnregister:
       return done(userfaultfd::unregister_range(fd, start, length));
     default:

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "mapping.h"
 #include "unique_fd.h"
 #include "userfaultfd.h"
 
@@ -59,7 +60,9 @@ class FaultQueue {
  private:
   struct Slot {
     UniqueFd userfaultfd;
-    UniqueFd memory;
+    // A mapping of our own of the memory. Written to by the kernel on our behalf: a page that cannot be had is EFAULT
+    // then, not SIGBUS, and the inode's lock, which a client can hold for ever, is not needed as for pwrite(2).
+    Mapping memory;
     bool muted = false;
   };
 

@@ -50,9 +50,13 @@ int identify(int fd, Identity* identity) {
   struct stat st;
   struct statfs fs;
   if (::fstat(fd, &st) != 0 || ::fstatfs(fd, &fs) != 0) return -errno;
-  *identity = Identity{st.st_dev,           st.st_ino,
-                       st.st_size,          nanoseconds(st.st_mtim),
-                       S_ISREG(st.st_mode), fs.f_type == kTmpfsMagic || fs.f_type == kHugetlbfsMagic};
+  *identity = Identity{st.st_dev,
+                       st.st_ino,
+                       st.st_size,
+                       nanoseconds(st.st_mtim),
+                       nanoseconds(st.st_ctim),
+                       S_ISREG(st.st_mode),
+                       fs.f_type == kTmpfsMagic || fs.f_type == kHugetlbfsMagic};
   return 0;
 }
 
@@ -75,11 +79,11 @@ bool residency_visible(int fd) {
   return ::faccessat(fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) == 0;
 }
 
-bool unchanged(int fd, const Identity& before) {
+bool unchanged(int fd, const Identity& before, bool strictly) {
   struct stat st;
   if (::fstat(fd, &st) != 0) return false;
   return st.st_dev == before.device && st.st_ino == before.inode && st.st_size == before.size &&
-         nanoseconds(st.st_mtim) == before.mtime_ns;
+         nanoseconds(st.st_mtim) == before.mtime_ns && (!strictly || nanoseconds(st.st_ctim) == before.ctime_ns);
 }
 
 }  // namespace uffd::source_file

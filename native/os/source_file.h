@@ -24,6 +24,7 @@ struct Identity {
   uint64_t inode;
   int64_t size;
   int64_t mtime_ns;
+  int64_t ctime_ns;
   bool regular;
   bool in_memory;  // tmpfs: has no cold pages, and says EOPNOTSUPP to read_cached
 };
@@ -38,7 +39,8 @@ void give_lease_back(int fd);
 // Whether mincore(2) tells the truth about this file's pages: only to its owner and to those who may write to it.
 bool residency_visible(int fd);
 
-// True while size and modification time are as they were; one fstat(2).
-bool unchanged(int fd, const Identity& before);
+// True while size and modification time are as they were; one fstat(2). With `strictly` also the time of the last
+// status change: whoever sets the modification time back does not get past that one.
+bool unchanged(int fd, const Identity& before, bool strictly);
 
 }  // namespace uffd::source_file

@@ -23,7 +23,7 @@ struct Received {
   int64_t bytes = 0;  // 0 is the end of the stream
   bool control_truncated = false;
   int descriptor_count = 0;
-  int descriptors[kMaxDescriptors] = {-1, -1, -1};
+  int descriptors[kMaxDescriptors];
 };
 // The descriptors in `received` belong to the caller, all close-on-exec.
 int receive(int socket, void* buffer, uint64_t capacity, Received* received);

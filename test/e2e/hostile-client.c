@@ -82,6 +82,17 @@ static void register_range(int uffd, void *at, size_t size, uint64_t how) {
   if (ioctl(uffd, UFFDIO_REGISTER, &request) != 0) die("UFFDIO_REGISTER");
 }
 
+struct stuck_write {
+  int memory;
+  void *from;
+};
+// Sleeps in the kernel with the lock of the memfd's inode held: the bytes to write are in a page that nobody serves.
+static void *write_unserved(void *argument) {
+  struct stuck_write *stuck = argument;
+  if (pwrite(stuck->memory, stuck->from, 1, 0) < 0) die("pwrite");
+  return NULL;
+}
+
 struct drop {
   unsigned char *at;
   size_t size;
@@ -101,9 +112,10 @@ int main(int argc, char **argv) {
   char line[1024], text[512];
   signal(SIGBUS, on_sigbus);
 
-  int sealable = !is("unsealable") && !is("unsealable-fallocated");
+  int sealable = !is("unsealable") && !is("unsealable-fallocated") && !is("inode-lock-unsealed");
   int memory = memfd_create("hostile", MFD_CLOEXEC | (sealable ? MFD_ALLOW_SEALING : 0));
   if (ftruncate(memory, size) != 0) die("ftruncate");
+  if (sealable && fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) != 0) die("F_ADD_SEALS");
   int anonymous = is("anonymous");
   unsigned char *base = mmap(NULL, size, PROT_READ | PROT_WRITE, anonymous ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED,
                              anonymous ? -1 : memory, 0);
@@ -113,10 +125,22 @@ int main(int argc, char **argv) {
   int uffd = open_uffd(features, is("blocking") ? 0 : O_NONBLOCK, !is("no-api"));
   uint64_t how = UFFDIO_REGISTER_MODE_MISSING | (anonymous ? 0 : UFFDIO_REGISTER_MODE_MINOR);
   if (!is("no-api")) register_range(uffd, base, size, how);
-  unsigned char *stray = mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  unsigned char *stray = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (is("stray")) register_range(uffd, stray, page, UFFDIO_REGISTER_MODE_MISSING);
-  if (is("fallocated") || is("unsealable-fallocated")) {
+  if (is("fallocated") || is("unsealable-fallocated") || is("inode-lock")) {
     if (fallocate(memory, 0, 0, size) != 0) die("fallocate");
+  }
+
+  if (is("inode-lock") || is("inode-lock-unsealed")) {
+    int unserved = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    struct uffdio_api api = {.api = UFFD_API};
+    ioctl(unserved, UFFDIO_API, &api);
+    register_range(unserved, stray, page, UFFDIO_REGISTER_MODE_MISSING);
+    struct stuck_write *stuck = malloc(sizeof(*stuck));
+    *stuck = (struct stuck_write){memory, stray};
+    pthread_t thread;
+    pthread_create(&thread, NULL, write_unserved, stuck);
+    usleep(100000);
   }
 
   int server = connect_to(argv[2]);

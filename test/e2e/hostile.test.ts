@@ -90,6 +90,23 @@ describe('parked, and then the policy', () => {
   });
 });
 
+describe('a client that holds the lock of its memfd', () => {
+  // Its own write has put page 0 into the page cache; in memory that may not be written to, that page cannot be served.
+  it.each([
+    ['inode-lock', content],
+    ['inode-lock-unsealed', [-1, ...content.slice(1)]],
+  ])('%s: is served, and holds nobody up', async (mode, values) => {
+    const other = await Serve.start(snapshot, join(folder, `${mode}.sock`), '--fault-deadline', '300ms');
+    const [stuck, touched] = await Promise.all([
+      run(client, [mode, other.socket, `${PAGES}`], { timeoutMs: 5000 }),
+      uffd(['touch', '--socket', other.socket, '--size', `${PAGES * 4096}`, '--json']),
+    ]);
+    expect(touches(stuck.stdout, 'page')).toEqual(values);
+    expect(touched.code).toBe(0);
+    expect(await other.stop()).toBe(0);
+  });
+});
+
 describe('other users', () => {
   const NOBODY = 65534;
 

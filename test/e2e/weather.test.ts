@@ -106,6 +106,14 @@ describe('a file that is not what it was', () => {
     ['shrinks into a page', (path) => truncateSync(path, 4096 * 100 + 1)],
     ['grows', (path) => appendFileSync(path, 'more')],
     ['is touched', (path) => utimesSync(path, 1, 1)],
+    [
+      'is written over and has its time set back',
+      (path) => {
+        const { atime, mtime } = statSync(path);
+        writeFileSync(path, Buffer.alloc(300 * 4096, 0xee));
+        utimesSync(path, atime, mtime);
+      },
+    ],
     ['is written over', (path) => writeFileSync(path, Buffer.alloc(300 * 4096, 0xee))],
   ];
 

@@ -211,6 +211,39 @@ describe('user code that throws', () => {
   });
 });
 
+describe('a policy', () => {
+  const policy = { module: new URL('./deciding-module.mjs', import.meta.url) };
+
+  it('says what each page is, whoever asked for it, and in the draining too', async () => {
+    for (const order of [
+      [6, 7, 8],
+      [7, 8, 6],
+      [8, 6, 7],
+    ]) {
+      const server = await serverOf({ source: slow(0), policy });
+      using client = await new Client(PAGES).attach(server);
+      for (const page of order) {
+        if (page === 7) await expect(client.read(7)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
+        else expect(await client.read(page)).toEqual(page === 8 ? [0] : patterns(page, 1));
+      }
+    }
+    const server = await serverOf({ source: slow(0), policy });
+    using client = await new Client(PAGES).attach(server);
+    await server.drain(5000);
+    expect(await client.read(0, 7)).toEqual(patterns(0, 7));
+    await expect(client.read(7)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
+    expect(await client.read(8, 2)).toEqual([0, ...patterns(9, 1)]);
+  });
+
+  it('that decides what does not exist fails the page, with the reason', async () => {
+    const server = await serverOf({ source: slow(0), policy: { ...policy, data: true }, faultDeadlineMs: 50 });
+    using client = await new Client(PAGES).attach(server);
+    const unserved = once(server, 'unserved');
+    await expect(client.read(30)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
+    expect((await unserved)[3]).toMatch(/the policy decided 'maybe'/);
+  });
+});
+
 describe('a client that', () => {
   it('has unmapped its memory but lives: drained all the same', async () => {
     const server = await serverOf({ source: slow(1), faultAround: 16 });

@@ -102,6 +102,7 @@ async function serve(file: string, options: ServeOptions): Promise<number> {
       reportEvents(server, listener, log);
       const stopped = stopRequest(options.exitOnStdinClose, listener);
       log.say({ event: 'listening', socket: options.socket, file, sizeBytes: source.sizeBytes });
+      if (source.warning !== undefined) log.say({ event: 'warning', reason: source.warning });
       if (options.readyFd !== undefined) reportReady(options.readyFd);
       await stopped;
       listener.close();
