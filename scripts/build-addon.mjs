@@ -21,14 +21,7 @@ export async function buildAddon(run, extraArgs = []) {
   requireTools();
   const nodeGyp = findNodeGyp();
   const nodedir = await headerArgs(run, nodeGyp);
-  return run(process.execPath, [
-    nodeGyp,
-    'rebuild',
-    '--loglevel=warn',
-    '--jobs=max',
-    ...nodedir,
-    ...extraArgs,
-  ]);
+  return run(process.execPath, [nodeGyp, 'rebuild', '--loglevel=warn', '--jobs=max', ...nodedir, ...extraArgs]);
 }
 
 // Asked by starting them: a version manager's shim can be on the PATH with nothing behind it.
@@ -68,16 +61,12 @@ async function headerArgs(run, nodeGyp) {
 /** The Node.js installation or source tree whose headers can be compiled against, if there is one. */
 export function installedHeaders() {
   const ofThisNode = dirname(dirname(process.execPath));
-  return [process.env.npm_config_nodedir, ofThisNode].find(
-    (folder) => folder && hasHeaders(folder),
-  );
+  return [process.env.npm_config_nodedir, ofThisNode].find((folder) => folder && hasHeaders(folder));
 }
 
 function hasHeaders(nodedir) {
   // An installation has the first, a source tree the second.
-  return ['include/node/node_api.h', 'src/node_api.h'].some((header) =>
-    existsSync(join(nodedir, header)),
-  );
+  return ['include/node/node_api.h', 'src/node_api.h'].some((header) => existsSync(join(nodedir, header)));
 }
 
 // In a checkout it is a devDependency; in an installed package npm brings its own.

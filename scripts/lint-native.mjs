@@ -12,9 +12,7 @@ function nodeHeadersInOs() {
   return readdirSync(join(root, 'native/os'), { recursive: true })
     .map((name) => join('native/os', name))
     .filter((path) => /\.(h|cc)$/.test(path))
-    .filter((path) =>
-      /^\s*#\s*include\s*[<"](napi|uv|node_api|js_native_api|node)\.h[>"]/m.test(read(path)),
-    )
+    .filter((path) => /^\s*#\s*include\s*[<"](napi|uv|node_api|js_native_api|node)\.h[>"]/m.test(read(path)))
     .map((path) => `${path}: includes a header of Node`);
 }
 

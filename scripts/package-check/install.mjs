@@ -41,7 +41,5 @@ export async function succeed(command, args, { cwd, timeoutMs = 60_000 } = {}) {
 // What `npm run` says about this project would lead an npm in another folder astray.
 function cleanEnv() {
   const aboutThisProject = /^(npm_(package|lifecycle)_|npm_config_local_prefix$|INIT_CWD$)/;
-  return Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !aboutThisProject.test(name)),
-  );
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !aboutThisProject.test(name)));
 }

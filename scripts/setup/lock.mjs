@@ -46,9 +46,7 @@ function tryAcquire(name) {
     for (const socket of waiting) socket.destroy();
   };
   return new Promise((resolve, reject) => {
-    server.on('error', (error) =>
-      error.code === 'EADDRINUSE' ? resolve(undefined) : reject(error),
-    );
+    server.on('error', (error) => (error.code === 'EADDRINUSE' ? resolve(undefined) : reject(error)));
     server.listen(name, () => resolve({ release }));
   });
 }

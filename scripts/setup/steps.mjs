@@ -25,12 +25,7 @@ const addon = {
   failure: 'Compiling the addon failed',
   stamp: join(root, 'build/.uffd-setup.json'),
   product: join(root, 'build/Release/uffd.node'),
-  inputs: () =>
-    contentHash(
-      root,
-      ['binding.gyp', 'native', 'node_modules/node-addon-api/package.json'],
-      ...abi,
-    ),
+  inputs: () => contentHash(root, ['binding.gyp', 'native', 'node_modules/node-addon-api/package.json'], ...abi),
   require: requireTools,
   make: (run) => buildAddon(run),
 };
