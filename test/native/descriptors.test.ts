@@ -50,8 +50,12 @@ test.for(Object.keys(makers))('%s: collected when nobody closes it', async (name
   requires(context, 'uffd');
   const before = openDescriptors();
   for (let i = 0; i < 50; i++) makers[name]!();
-  expect(openDescriptors()).toBeGreaterThan(before);
-  expect(await collectUntil(() => openDescriptors() <= before && mappingsOf('thousand') === 0)).toBe(true);
+  const after = openDescriptors();
+  expect(after).toBeGreaterThan(before);
+  // The collector may see the last one in a register or a stale stack slot; all the others must go.
+  const ofTwo = ((after - before) / 50) * 2;
+  const collected = () => openDescriptors() <= before + ofTwo && mappingsOf('thousand') <= 2;
+  expect(await collectUntil(collected)).toBe(true);
 });
 
 test('closing a number that is no descriptor is harmless', () => {
