@@ -14,17 +14,19 @@ export class Snapshot implements Disposable {
   /** Every page has bytes of its own. */
   constructor(sizeBytes: number) {
     const folder = mkdtempSync(join(tmpdir(), 'uffd-bench-'));
+    this.sizeBytes = sizeBytes;
+    let writer: number;
     try {
-      this.fd = openSync(join(folder, 'snapshot'), 'wx+', 0o600);
+      writer = openSync(join(folder, 'snapshot'), 'wx', 0o600);
     } finally {
       rmSync(folder, { recursive: true });
     }
-    this.sizeBytes = sizeBytes;
     try {
-      this.#write();
-    } catch (error) {
-      closeSync(this.fd);
-      throw error;
+      this.#write(writer);
+      // Nobody has a snapshot open for writing that is served: the server could not take its lease.
+      this.fd = openSync(`/proc/self/fd/${writer}`, 'r');
+    } finally {
+      closeSync(writer);
     }
   }
 
@@ -43,14 +45,14 @@ export class Snapshot implements Disposable {
     closeSync(this.fd);
   }
 
-  #write(): void {
+  #write(fd: number): void {
     const chunk = Buffer.alloc(CHUNK_BYTES);
     for (let i = 0; i < chunk.length; i++) chunk[i] = 1 + ((i * 167) % 251);
     for (let at = 0; at < this.sizeBytes; at += CHUNK_BYTES) {
       for (let page = 0; page < CHUNK_BYTES; page += pageSize()) chunk.writeDoubleLE(at + page, page);
-      writeSync(this.fd, chunk, 0, Math.min(CHUNK_BYTES, this.sizeBytes - at), at);
+      writeSync(fd, chunk, 0, Math.min(CHUNK_BYTES, this.sizeBytes - at), at);
     }
     // Written back now, not in the middle of a measurement.
-    fsyncSync(this.fd);
+    fsyncSync(fd);
   }
 }
