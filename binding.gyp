@@ -22,6 +22,7 @@
         "native/os/mapping.cc",
         "native/os/memfd.cc",
         "native/os/process.cc",
+        "native/os/second_thread.cc",
         "native/os/source_file.cc",
         "native/os/unix_socket.cc",
         "native/os/userfaultfd.cc"

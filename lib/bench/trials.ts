@@ -56,7 +56,7 @@ function restore(memory: 'anonymous' | 'memfd', fill: RestoreTrial['fill']): Res
     rows: rowOf(name, 's/GiB', 'perGibibyte'),
     memory,
     fill,
-    sizeBytes: { full: 2 ** 30, quick: 2 ** 27 },
+    sizeBytes: { full: 2 ** 30, quick: 2 ** 28 },
     threads: 4,
     repetitions: { full: 7, quick: 3 },
   };

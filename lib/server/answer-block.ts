@@ -4,6 +4,9 @@ import type { ServedRegion, Session } from './session.js';
 
 /** Rows in a batch; a full block is given before it is added to. */
 const ROWS = 1024;
+/** Answers that one fill may be given in, and rows of each: a write and the CONTINUE linked to it stay together. */
+export const MAX_PIECES = 16;
+const ROWS_PER_FILL = 2 * MAX_PIECES;
 
 export class AnswerBlock {
   readonly values = new Float64Array(new SharedArrayBuffer(ROWS * Answer.fields * 8));
@@ -20,8 +23,7 @@ export class AnswerBlock {
   heldRows = 0;
 
   get full(): boolean {
-    // Two, so that a pwrite and the CONTINUE linked to it stay together.
-    return this.count + 2 > ROWS;
+    return this.count + ROWS_PER_FILL > ROWS;
   }
 
   /** UFFDIO_CONTINUE, ZEROPAGE, POISON, WAKE or UNREGISTER of whole pages. */

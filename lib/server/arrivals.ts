@@ -30,10 +30,12 @@ export class Arrivals {
   take(): void {
     const { fetches, sessions, settling, decider } = this.#parts;
     for (const { fetch, address, error } of fetches.replies()) {
+      if (sessions.has(fetch.session)) {
+        if (error === undefined) this.#show(fetch, address);
+        else this.#failed(fetch, error);
+      }
+      // Not before all of it is planned: a full block is given, and places are freed, in between.
       this.#unreleased.push(fetch);
-      if (!sessions.has(fetch.session)) continue;
-      if (error === undefined) this.#show(fetch, address);
-      else this.#failed(fetch, error);
     }
     for (const { session, page, minor } of decider.backlog.splice(0)) settling.retries.push({ session, page, minor });
   }

@@ -2,13 +2,15 @@
 // answers that show it.
 import { native } from '../native/load.js';
 import { AnswerOp } from '../native/contract.js';
-import type { AnswerBlock } from './answer-block.js';
+import { type AnswerBlock, MAX_PIECES } from './answer-block.js';
 import type { PageSource } from './page-source.js';
 import { PageState } from './page-states.js';
 import type { ServedRegion, Session } from './session.js';
 
 /** Largest page a session may have, and most bytes of one answer from the source. */
 export const MAX_FILL_BYTES = 2 * 2 ** 20;
+/** Most bytes of one answer with them: several answers, which the thread that gives them shares with a second one. */
+const PIECE_BYTES = MAX_FILL_BYTES / MAX_PIECES;
 
 export class PageFiller {
   readonly #source: PageSource | undefined;
@@ -39,6 +41,8 @@ export class PageFiller {
     cached: boolean,
   ): boolean {
     if (this.#source === undefined) return false;
+    // Before anything is read: what has been planned may lie where it will be read to.
+    if (this.#answers.full) this.#flush();
     const length = pages * session.pageSize;
     const address = this.#source.addressNow?.(length, session.offsetOf(region, first)) ?? 0;
     if (address > 0) {
@@ -69,6 +73,25 @@ export class PageFiller {
     cached: boolean,
   ): void {
     if (this.#answers.full) this.#flush();
+    const pagesPerPiece = Math.max(1, PIECE_BYTES / session.pageSize);
+    const end = first + pages;
+    for (let at = first; at < end; at += pagesPerPiece) {
+      const count = Math.min(pagesPerPiece, end - at);
+      // Whom a piece without the faulting page falls short of can only be found out by trying its first page alone.
+      const asked = demand < 0 || (demand >= at && demand < at + count) ? demand : at;
+      this.#piece(session, region, at, count, asked, address + (at - first) * session.pageSize, cached);
+    }
+  }
+
+  #piece(
+    session: Session,
+    region: ServedRegion,
+    first: number,
+    pages: number,
+    demand: number,
+    address: number,
+    cached: boolean,
+  ): void {
     session.states.set(first, pages, PageState.fetching);
     if (cached || session.fill === 'continue') {
       this.#answers.addWrite(session, region, first, pages, demand, address);

@@ -67,8 +67,10 @@ export class Sessions {
     this.#bySlot[session.slot] = undefined;
     for (const set of [this.attention, this.orphans, this.toDrain, this.unreadable]) set.delete(session);
     this.#queue.remove(session.slot);
-    this.#post({ type: 'detached', session: session.id, why, stats: summaryOf(session) });
+    const stats = summaryOf(session);
     session.close();
+    // Last: whoever hears of it finds nothing left of the session.
+    this.#post({ type: 'detached', session: session.id, why, stats });
   }
 
   /** From now on every session is to be completed, also one that is only being handed over. */

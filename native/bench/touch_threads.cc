@@ -24,17 +24,11 @@ long faults_of_thread() {
   return usage.ru_minflt + usage.ru_majflt;
 }
 
-struct Touch {
-  uint8_t* byte;
-  bool write;
-};
-
-void touch(void* argument) {
-  Touch& touch = *static_cast<Touch*>(argument);
-  if (touch.write) {
-    __atomic_fetch_or(touch.byte, 0, __ATOMIC_RELAXED);
+void touch(uint8_t* byte, bool write) {
+  if (write) {
+    __atomic_fetch_or(byte, 0, __ATOMIC_RELAXED);
   } else {
-    (void)*static_cast<volatile uint8_t*>(touch.byte);
+    (void)*static_cast<volatile uint8_t*>(byte);
   }
 }
 
@@ -93,37 +87,36 @@ void TouchThreads::run(Worker* worker) {
 }
 
 void TouchThreads::touch_all(Worker* worker) {
-  long faults = plan_.count_faults ? faults_of_thread() : 0;
-  uint64_t faulted = 0;
-  while (!worker->access.cancelled()) {
-    uint64_t position = next_.fetch_add(1, std::memory_order_relaxed);
-    if (position >= plan_.order.size()) break;
-    // SAFETY: the order was checked against the mapping's length when the plan was made.
-    Touch page{mapping_->data() + plan_.order[position] * plan_.page_size, plan_.write};
+  Batch batch{this, plan_.count_faults ? faults_of_thread() : 0};
+  AccessOutcome outcome = worker->access.run(touch_rest, &batch);
+  if (outcome.kind == AccessOutcome::kDone) return;
+  next_.store(plan_.order.size());
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (report_.failure.kind == AccessOutcome::kDone) report_.failure = outcome;
+}
+
+// Guarded as a whole: to guard each touch costs a system call, as much as the touch. May be left at any access.
+void TouchThreads::touch_rest(void* argument) {
+  Batch& batch = *static_cast<Batch*>(argument);
+  TouchThreads& all = *batch.all;
+  const TouchPlan& plan = all.plan_;
+  for (uint64_t position; (position = all.next_.fetch_add(1, std::memory_order_relaxed)) < plan.order.size();) {
     uint64_t before = now_ns();
-    AccessOutcome outcome = worker->access.run(touch, &page);
+    // SAFETY: the order was checked against the mapping's length when the plan was made.
+    touch(all.mapping_->data() + plan.order[position] * plan.page_size, plan.write);
     uint64_t took = now_ns() - before;
-    if (outcome.kind != AccessOutcome::kDone) {
-      {
-        std::lock_guard<std::mutex> lock(mutex_);
-        if (report_.failure.kind == AccessOutcome::kDone) report_.failure = outcome;
-      }
-      next_.store(plan_.order.size());
-      break;
-    }
     bool count = true;
-    if (plan_.count_faults) {
-      long faults_now = faults_of_thread();
-      count = faults_now != faults;
-      faults = faults_now;
+    if (plan.count_faults) {
+      long faults = faults_of_thread();
+      count = faults != batch.faults;
+      batch.faults = faults;
     }
     if (count) {
-      faulted++;
-      report_.latency_ns[position] = took > UINT32_MAX ? UINT32_MAX : static_cast<uint32_t>(took);
+      all.faulted_.fetch_add(1, std::memory_order_relaxed);
+      all.report_.latency_ns[position] = took > UINT32_MAX ? UINT32_MAX : static_cast<uint32_t>(took);
     }
-    touched_.fetch_add(1, std::memory_order_relaxed);
+    all.touched_.fetch_add(1, std::memory_order_relaxed);
   }
-  faulted_.fetch_add(faulted);
 }
 
 }  // namespace uffd

@@ -63,8 +63,15 @@ class TouchThreads {
     Thread thread;
   };
 
+  // What a thread has of its own while it touches.
+  struct Batch {
+    TouchThreads* all;
+    long faults;
+  };
+
   void run(Worker* worker);
   void touch_all(Worker* worker);
+  static void touch_rest(void* batch);
 
   std::shared_ptr<Mapping> mapping_;
   TouchPlan plan_;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "event_fd.h"
 #include "memfd.h"
@@ -15,6 +16,8 @@ namespace uffd {
 namespace {
 
 constexpr int kReadyPerWait = 64;
+// Copying so much takes several times as long as waking a thread on another CPU.
+constexpr double kLargeFill = 128 << 10;
 constexpr int64_t kWakeToken = -1;
 constexpr int64_t kIdleToken = -2;
 
@@ -39,6 +42,15 @@ int64_t write_memory(const Mapping& memory, uint64_t source, uint64_t length, ui
   iovec to{memory.data() + offset, length};
   ssize_t written = ::process_vm_writev(::getpid(), &from, 1, &to, 1, 0);
   return written < 0 ? -errno : written;
+}
+
+bool in_full(const double* row) { return row[Answer::kResult] == row[Answer::kLength]; }
+
+bool is_linked(const double* row) { return (static_cast<uint64_t>(row[Answer::kMode]) & Answer::kLink) != 0; }
+
+bool is_large_fill(const double* row) {
+  int op = static_cast<int>(row[Answer::kOp]);
+  return (op == Answer::kCopy || op == Answer::kWrite) && row[Answer::kLength] >= kLargeFill;
 }
 
 double* put(double* row, int slot, int kind, double flags, double start, double end, double extra) {
@@ -79,6 +91,7 @@ Result<FaultQueue> FaultQueue::create() {
   auto wake = event_fd::create();
   if (!wake.ok()) return Result<FaultQueue>::failure(wake.error());
   queue.wake_ = wake.take();
+  queue.second_thread_ = std::make_unique<SecondThread>();
   queue.idle_timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   timespec period{0, kIdleMs * 1000000L};
   itimerspec ticks{period, period};
@@ -168,17 +181,40 @@ double FaultQueue::answer_one(const double* row) const {
   }
 }
 
-bool FaultQueue::answer(double* answers, int count) const {
-  bool all_in_full = true;
-  bool linked_failure = false;
-  for (int i = 0; i < count; i++) {
-    double* row = answers + i * Answer::kFields;
-    row[Answer::kResult] = linked_failure ? -ECANCELED : answer_one(row);
-    bool in_full = row[Answer::kResult] == row[Answer::kLength];
-    bool link = (static_cast<uint64_t>(row[Answer::kMode]) & Answer::kLink) != 0;
-    linked_failure = link && !in_full;
-    all_in_full = all_in_full && in_full;
+int FaultQueue::answer_linked(double* answers, int row, int count) const {
+  bool before_in_full = true;
+  bool linked = true;
+  for (; linked && row < count; row++) {
+    double* answer = answers + row * Answer::kFields;
+    answer[Answer::kResult] = before_in_full ? answer_one(answer) : -ECANCELED;
+    before_in_full = in_full(answer);
+    linked = is_linked(answer);
   }
+  return row;
+}
+
+bool FaultQueue::answer(double* answers, int count) {
+  large_fills_.clear();
+  for (int row = 0; row < count;) {
+    const double* answer = answers + row * Answer::kFields;
+    if (is_large_fill(answer)) {
+      large_fills_.push_back(row);
+      while (is_linked(answers + row * Answer::kFields) && row + 1 < count) row++;
+      row++;
+    } else {
+      row = answer_linked(answers, row, count);
+    }
+  }
+  if (large_fills_.size() == 1) {
+    answer_linked(answers, large_fills_[0], count);
+  } else if (!large_fills_.empty()) {
+    std::atomic<size_t> next{0};
+    second_thread_->share([&] {
+      for (size_t i; (i = next.fetch_add(1)) < large_fills_.size();) answer_linked(answers, large_fills_[i], count);
+    });
+  }
+  bool all_in_full = true;
+  for (int row = 0; row < count; row++) all_in_full = all_in_full && in_full(answers + row * Answer::kFields);
   return all_in_full;
 }
 

@@ -5,9 +5,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "mapping.h"
+#include "second_thread.h"
 #include "unique_fd.h"
 #include "userfaultfd.h"
 
@@ -49,8 +51,9 @@ class FaultQueue {
   int mute(int slot);
   int userfaultfd_of(int slot) const;
 
-  // Gives `count` answers in order. True when every one of them was done in full.
-  bool answer(double* answers, int count) const;
+  // Gives `count` answers. True when every one of them was done in full. In order, except that large fills, which
+  // take as long as copying their bytes does, come last and are given by two threads when there are several.
+  bool answer(double* answers, int count);
 
   // At most kMessagesPerRead messages of each ready descriptor, until `events` is full. The rows written, 0 at the
   // timeout, or a negative errno. Never waits longer than timeout_ms, nor than kIdleMs when that is negative; polls for
@@ -67,6 +70,8 @@ class FaultQueue {
   };
 
   double answer_one(const double* row) const;
+  // The row and those linked to it. The index of the row after them.
+  int answer_linked(double* answers, int row, int count) const;
   int drain(int slot, double* rows, int capacity_rows);
 
   UniqueFd epoll_;
@@ -74,6 +79,8 @@ class FaultQueue {
   // Ticks every kIdleMs: a wait without a time-out of its own costs no timer per fault.
   UniqueFd idle_timer_;
   std::vector<Slot> slots_;
+  std::unique_ptr<SecondThread> second_thread_;
+  std::vector<int> large_fills_;
 };
 
 }  // namespace uffd

@@ -269,3 +269,39 @@ test('closed: answers and waits are EBADF, closing again is harmless', () => {
   expect(queue.answerAndWait([], 10).count).toBe(EBADF);
   expect(queue.native.wakeFd()).toBe(-1);
 });
+
+test('large fills, given by two threads: each result in its row, links kept, every byte right', async () => {
+  const large = 64;
+  const fills = 24;
+  for (let round = 0; round < 8; round++) {
+    const { uffd, region, mapping, queue, row } = served(fills * large);
+    const length = large * PAGE;
+    // One of them falls short in its middle, one at its start; what is linked to a write goes with it.
+    uffd.zeropage({ region, page: 3 * large + 5 });
+    uffd.zeropage({ region, page: 6 * large });
+    const sources = Array.from({ length: fills }, (_, fill) => sharedBytes(1 + fill, large));
+    const rows = sources.flatMap(({ address: source }, fill) => {
+      const page = fill * large;
+      const shown = row('continue', page, { length });
+      if (fill % 2 === 0) return [row('copy', page, { length, source })];
+      if (fill === 9) return [row('write', page, { length, source: 1, offset: page * PAGE, mode: Answer.link }), shown];
+      if (fill === 3) return [row('copy', page, { length, source })];
+      return [row('write', page, { length, source, offset: page * PAGE, mode: Answer.link }), shown];
+    });
+    const { inFull, results } = queue.answer(rows);
+    expect(inFull).toBe(false);
+    const expected = rows.map(({ start, op }) => {
+      const fill = Number(start - mapping.address) / length;
+      if (fill === 3) return 5 * PAGE;
+      if (fill === 6) return EEXIST;
+      if (fill === 9) return op === 'write' ? EFAULT : ECANCELED;
+      return length;
+    });
+    expect(results).toEqual(expected);
+    for (let fill = 0; fill < fills; fill++) {
+      if ([3, 6, 9].includes(fill)) continue;
+      const bytes = await mapping.read(fill * length, length, { signal: deadline() });
+      expect(bytes.every((byte) => byte === 1 + fill)).toBe(true);
+    }
+  }
+});
