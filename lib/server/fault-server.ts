@@ -1,7 +1,8 @@
 // The fault server: sessions come and go, serving workers answer, this thread only keeps the books.
 import { EventEmitter } from 'node:events';
 import { UffdError, checked, messageOf } from '../errors.js';
-import { type FillWay, memoryKinds } from '../memory/kinds.js';
+import type { FillWay } from '../memory/kinds/kind.js';
+import { memoryKinds } from '../memory/kinds/kinds.js';
 import type { Memfd } from '../memory/memfd.js';
 import { native } from '../native/load.js';
 import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';

@@ -1,5 +1,6 @@
 // What the main thread, the serving workers and the fetch workers tell each other.
-import type { FillWay, memoryKinds } from '../memory/kinds.js';
+import type { FillWay } from '../memory/kinds/kind.js';
+import type { memoryKinds } from '../memory/kinds/kinds.js';
 import type { ModuleReference } from './page-source.js';
 import type { StateCounts } from './page-states.js';
 

@@ -2,7 +2,7 @@
 import { EventEmitter } from 'node:events';
 import { lstatSync } from 'node:fs';
 import { UffdError, messageOf } from '../errors.js';
-import { kindOf } from '../memory/kinds.js';
+import { kindOf } from '../memory/kinds/kinds.js';
 import { pageSize } from '../memory/page-size.js';
 import type { NativeFdWatcher, NativeUnixSocket } from '../native/contract.js';
 import { native } from '../native/load.js';

@@ -30,6 +30,8 @@ const checks = {
   'uffd-minor': feature('minorShmem'),
   'uffd-poison': feature('poison'),
   'uffd-exact-address': feature('exactAddress'),
+  'uffd-move': feature('move'),
+  'uffd-wp-async': feature('wpAsync'),
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   'hugetlb-2M': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB') ? undefined : 'no 2M huge pages'),
   fuse: () => {
