@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import process from 'node:process';
 import type { TestContext } from 'vitest';
-import { availableFeatures, isSupported } from '../../dist/index.js';
+import { Userfaultfd, availableFeatures, isSupported } from '../../dist/index.js';
 import type { FeatureName } from '../../dist/index.js';
 
 /** What is missing, or undefined when nothing is. */
@@ -32,6 +32,15 @@ const checks = {
   'uffd-exact-address': feature('exactAddress'),
   'uffd-move': feature('move'),
   'uffd-wp-async': feature('wpAsync'),
+  'uffd-event-fork': () => {
+    try {
+      Userfaultfd.open({ features: ['eventFork'] }).close();
+      return undefined;
+    } catch (error) {
+      return (error as Error).message;
+    }
+  },
+  cc: program('cc'),
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   'hugetlb-2M': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB') ? undefined : 'no 2M huge pages'),
   fuse: () => {
