@@ -1,6 +1,6 @@
 // Named capabilities of the machine: a test that needs one is skipped, by name and reason, where it is missing.
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import process from 'node:process';
 import type { TestContext } from 'vitest';
 import { Userfaultfd, availableFeatures, isSupported } from '../../dist/index.js';
@@ -32,6 +32,8 @@ const checks = {
   'uffd-exact-address': feature('exactAddress'),
   'uffd-move': feature('move'),
   'uffd-wp-async': feature('wpAsync'),
+  'uffd-wp-shmem': feature('wpHugetlbfsShmem'),
+  'uffd-wp-unpopulated': feature('wpUnpopulated'),
   'uffd-event-fork': () => {
     try {
       Userfaultfd.open({ features: ['eventFork'] }).close();
@@ -41,6 +43,11 @@ const checks = {
     }
   },
   cc: program('cc'),
+  prlimit: program('prlimit'),
+  thp: () => {
+    const enabled = readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8');
+    return enabled.includes('[never]') ? 'transparent huge pages are switched off' : undefined;
+  },
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   'hugetlb-2M': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB') ? undefined : 'no 2M huge pages'),
   fuse: () => {
