@@ -50,7 +50,7 @@ export interface MemfdOptions {
   readonly exec?: boolean;
 }
 
-/** Bytes of a memfd that have memory behind them. */
+/** A range of a memfd that is no hole. */
 export interface Extent {
   readonly offset: number;
   readonly lengthBytes: number;
@@ -135,7 +135,10 @@ export class Memfd implements MappableMemory, Disposable {
     return this.#secret ? secretmem : kindOfMemfd(shared, this.pageSize, pageSize());
   }
 
-  /** The ranges that have memory behind them, in order (lseek(2), SEEK_DATA and SEEK_HOLE). */
+  /**
+   * The ranges that have bytes, in order (lseek(2), SEEK_DATA and SEEK_HOLE); what was only allocated counts as a hole.
+   * Not for huge pages, whose holes the kernel does not tell.
+   */
   *extents(): Generator<Extent, void, undefined> {
     for (let from = 0; ;) {
       const data = this.#open().seek(from, true);
