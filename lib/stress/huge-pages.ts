@@ -1,6 +1,7 @@
 // The huge pages a run lacks, reserved by a process of their own that gives them back whatever ends this one.
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { freemem } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -39,6 +40,11 @@ export class ReservedHugePages implements AsyncDisposable {
         'ERR_OUT_OF_RANGE',
         `${need}: run this as root, or as root raise vm.nr_hugepages by ${lacking}`,
       );
+    }
+    // Tried, it would take all memory that is left before it failed.
+    const available = Math.floor(freemem() / HUGE_PAGE_BYTES);
+    if (lacking > available) {
+      throw new UffdError('ERR_OUT_OF_RANGE', `${need}, and memory for ${available} more: give a smaller --size`);
     }
     onReserve(lacking);
     // In a session of its own: what is sent to our process group does not reach it.
