@@ -91,11 +91,19 @@ export class Areas implements Disposable {
   source: Area;
   target: Area;
 
-  /** @throws KernelError ENOMEM (not enough free huge pages), UffdError ERR_OUT_OF_RANGE */
+  /** @throws KernelError ENOMEM (not enough free huge pages), UffdError ERR_OUT_OF_RANGE (too large) */
   constructor(memory: StressMemory, sizeBytes: number) {
     const pages = Math.ceil(sizeBytes / pageSizeOf(memory));
-    if (pages > MOST_PAGES || sizeBytes > constants.MAX_LENGTH) {
+    if (pages > MOST_PAGES || (traits[memory].shared && sizeBytes > constants.MAX_LENGTH)) {
       throw new UffdError('ERR_OUT_OF_RANGE', `at most ${MOST_PAGES} pages and ${constants.MAX_LENGTH} bytes an area`);
+    }
+    const available = process.availableMemory();
+    if (!traits[memory].huge && 2 * sizeBytes > available) {
+      const mebibytes = (bytes: number) => `${Math.floor(bytes / 2 ** 20)} MiB`;
+      throw new UffdError(
+        'ERR_OUT_OF_RANGE',
+        `two areas need ${mebibytes(2 * sizeBytes)}, and ${mebibytes(available)} are free: give a smaller --size`,
+      );
     }
     this.source = new Area(memory, sizeBytes);
     try {

@@ -1,5 +1,5 @@
 // The handler threads of a stress run, as the main thread sees them.
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
 import { native } from '../native/load.js';
@@ -19,6 +19,8 @@ export class Handlers implements AsyncDisposable {
 
   private constructor() {
     Atomics.store(this.#over, 0, 1);
+    // One for each handler is no leak.
+    setMaxListeners(0, this.failed);
   }
 
   static async start(count: number, userfaultfd: number): Promise<Handlers> {

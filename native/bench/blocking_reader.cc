@@ -9,6 +9,11 @@
 #include <csignal>
 #include <mutex>
 
+// A name that glibc gave it only lately.
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
 namespace uffd {
 
 namespace {
@@ -51,7 +56,7 @@ int BlockingReader::start_timer() {
   sigevent event = {};
   event.sigev_notify = SIGEV_THREAD_ID;
   event.sigev_signo = kCallBack;
-  event._sigev_un._tid = static_cast<pid_t>(::syscall(SYS_gettid));
+  event.sigev_notify_thread_id = static_cast<pid_t>(::syscall(SYS_gettid));
   if (::syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer_) != 0) return -errno;
   timespec period{0, kPatienceMs * 1000000L};
   itimerspec ticks{period, period};

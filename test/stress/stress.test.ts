@@ -5,12 +5,15 @@ import process from 'node:process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { beforeEach, describe, expect, test } from 'vitest';
+import { ReservedHugePages } from '../../dist/stress/huge-pages.js';
 import { stressMemories } from '../../dist/stress/report.js';
+import { stress as runStress } from '../../dist/stress/stress.js';
 import type { StressMemory, StressReport } from '../../lib/stress/report.js';
+import type { StressOptions } from '../../lib/stress/stress.js';
 import { Program, root } from '../examples/sandbox.js';
 import { runProgram, runScript } from '../support/child.js';
 import { milliseconds } from '../support/deadline.js';
-import { poolSize, reserveHugePages } from '../support/huge-pages.js';
+import { HUGE, poolSize, reserveHugePages } from '../support/huge-pages.js';
 import { requires } from '../support/requires.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -113,6 +116,22 @@ describe('the end of a run', () => {
   });
 });
 
+test.for(['hugetlb', 'hugetlb-private'] as const)(
+  '--memory %s: a wrong answer is a wrong page',
+  async (memory, context) => {
+    requiresFor(memory, context);
+    const pages = await ReservedHugePages.reserve(8, () => undefined);
+    const options: StressOptions = { memory, sizeBytes: 4 * HUGE, seconds: 2, threads: 4, handlers: 3 };
+    const mistaken: StressOptions = { ...options, mistake: 'wrong-page' };
+    try {
+      expect(await runStress(options)).toMatchObject({ wrongPages: 0 });
+      expect((await runStress(mistaken)).wrongPages).toBeGreaterThan(0);
+    } finally {
+      await pages[Symbol.asyncDispose]();
+    }
+  },
+);
+
 test('without root the missing huge pages are an error that names the remedy', async (context) => {
   requiresFor('hugetlb', context);
   const { stdout, status, stderr } = await runScript(new URL('./reserve-as-nobody.mjs', import.meta.url));
@@ -152,6 +171,22 @@ test.each([
   const { status, stderr } = await stress(option, value).ended();
   expect(status).toBe(2);
   expect(stderr).toContain(option);
+});
+
+test('more memory than is free is refused before any is taken', async (context) => {
+  requiresFor('anon', context);
+  const { status, stderr } = await stress('--size', `${totalmem()}`).ended();
+  expect(status).toBe(1);
+  expect(stderr).toMatch(
+    /^uffd: (two areas need \d+ MiB, and \d+ MiB are free: give a smaller --size|at most .* bytes an area)\n$/,
+  );
+});
+
+test('many handlers and threads, and not a warning', async (context) => {
+  requiresFor('shmem', context);
+  const args = ['--memory', 'shmem', '--size', '1M', '--seconds', '1', '--threads', '32', '--handlers', '16', '--json'];
+  const { status, stdout, stderr } = await stress(...args).ended();
+  expect({ status, stderr }, stdout).toEqual({ status: 0, stderr: '' });
 });
 
 test('a size that no page can say its number of is refused', async (context) => {
