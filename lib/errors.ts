@@ -26,6 +26,7 @@ export const errorCodes = {
   ERR_WORKER_FAILED: 'A worker thread of the server ended unexpectedly.',
 } as const;
 
+/** One of `errorCodes`. */
 export type ErrorCode = keyof typeof errorCodes;
 
 /** An error of the library itself. Match on `code`, never on the message. */

@@ -3,13 +3,21 @@ export { type ErrorCode, KernelError, MemoryFaultError, UffdError, errorCodes } 
 export { isSupported, type Support } from './supported.js';
 export type { AnswerName, FillWay, MemoryKind, RegisterModeName, Since } from './memory/kinds/kind.js';
 export { memoryKinds } from './memory/kinds/kinds.js';
-export { type AccessOptions, type AdviceName, type MapOptions, Mapping, type Protection } from './memory/mapping.js';
-export { type HugePageSize, Memfd, type MemfdOptions, type SealName } from './memory/memfd.js';
+export {
+  type AccessOptions,
+  type AdviceName,
+  type MapOptions,
+  type MappableMemory,
+  Mapping,
+  type Protection,
+} from './memory/mapping.js';
+export { type Extent, type HugePageSize, Memfd, type MemfdOptions, type SealName } from './memory/memfd.js';
 export { type MemoryPolicy, type PolicyMode } from './memory/mempolicy.js';
 export {
   type PageCategory,
   type PageEntry,
   type PageRun,
+  type PageSpan,
   type ScanOptions,
   clearSoftDirty,
   pageEntries,

@@ -33,7 +33,9 @@ export const Advice = {
   guardInstall: 102,
   guardRemove: 103,
 } as const;
+/** Names of madvise(2) advice. */
 export type AdviceName = keyof typeof Advice;
+/** What may be done to the pages (mprotect(2)). */
 export type Protection = 'none' | 'read' | 'readwrite';
 
 const protections: Record<Protection, number> = { none: PROT.none, read: PROT.read, readwrite: PROT.read | PROT.write };
@@ -43,9 +45,11 @@ export interface MappableMemory {
   readonly fd: number;
   readonly sizeBytes: number;
   readonly pageSize: number;
+  /** What a mapping of it can be registered for and answered with. */
   kindOfMapping(shared: boolean): MemoryKind;
 }
 
+/** What of a memory is mapped, and how (mmap(2)). */
 export interface MapOptions {
   /** Default: the whole memfd. */
   readonly lengthBytes?: number;
@@ -61,6 +65,7 @@ export interface MapOptions {
   readonly noReserve?: boolean;
 }
 
+/** How an access can be ended. */
 export interface AccessOptions {
   /** Calls the thread back from a page that is not served; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal;
@@ -278,6 +283,7 @@ export class Mapping implements Disposable {
     this.#native.unmap();
   }
 
+  /** The same as `unmap`. */
   [Symbol.dispose](): void {
     this.unmap();
   }

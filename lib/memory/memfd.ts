@@ -15,6 +15,7 @@ const HUGE_SHIFT = 26;
 
 /** Seals by name (fcntl(2), "File Sealing"); futureWrite since 5.1, exec since 6.3. */
 export const Seal = { seal: 1, shrink: 2, grow: 4, write: 8, futureWrite: 16, exec: 32 } as const;
+/** Names of file seals. */
 export type SealName = keyof typeof Seal;
 
 /** Page sizes hugetlb memory can have on some machine; which of them this one has, the kernel says (ENODEV). */
@@ -35,6 +36,7 @@ const hugePageBytes: Record<HugePageSize, number> = {
   '16G': 2 ** 34,
 };
 
+/** What is asked of memfd_create(2). */
 export interface MemfdOptions {
   /** Bytes; rounded up to whole pages of the memory's own page size. */
   readonly sizeBytes: number;
@@ -161,6 +163,7 @@ export class Memfd implements MappableMemory, Disposable {
     checked(this.#open().addSeals(mask), 'F_ADD_SEALS', seals.join(', '));
   }
 
+  /** The seals it has now. */
   seals(): Set<SealName> {
     const mask = checked(this.#open().getSeals(), 'F_GET_SEALS');
     return new Set((Object.keys(Seal) as SealName[]).filter((name) => (mask & Seal[name]) !== 0));
@@ -196,6 +199,7 @@ export class Memfd implements MappableMemory, Disposable {
     this.#native.close();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -10,8 +10,10 @@ export const policyModes = {
   preferredMany: 5,
   weightedInterleave: 6,
 } as const;
+/** Names of mbind(2) modes. */
 export type PolicyMode = keyof typeof policyModes;
 
+/** On which NUMA nodes pages are allocated. */
 export interface MemoryPolicy {
   readonly mode: PolicyMode;
   /** Numbers of the NUMA nodes, 0 to 63. Default none. */

@@ -20,6 +20,7 @@ const categories = {
   guard: 256n,
   accessed: 512n,
 } as const;
+/** Names of PAGEMAP_SCAN categories. */
 export type PageCategory = keyof typeof categories;
 
 const WP_MATCHING = 1n;
@@ -32,6 +33,7 @@ const REGION_WORDS = 3;
 const ENTRY_BYTES = 8;
 const ENTRIES_PER_READ = 4096;
 
+/** Whole pages of a mapping. */
 export interface PageSpan {
   /** Bytes from the start of the mapping, a multiple of its page size. Default 0. */
   readonly offset?: number;
@@ -39,6 +41,7 @@ export interface PageSpan {
   readonly lengthBytes?: number;
 }
 
+/** Which pages `scanPages` looks for, where, and what it does to them. */
 export interface ScanOptions extends PageSpan {
   /** Pages that are in all of these. Default none asked. */
   readonly allOf?: readonly PageCategory[];

@@ -19,6 +19,7 @@ import type {
 import { type ModuleReference, type SourceSpec, portable } from './page-source.js';
 import { WorkerHandle } from './worker-handle.js';
 
+/** What `FaultServer.start` takes. */
 export interface FaultServerOptions {
   /** Where the bytes come from: `fileSource`, `moduleSource` or `objectSource`. */
   readonly source: SourceSpec;
@@ -55,6 +56,7 @@ export interface Attachment {
   readonly pidfd?: number;
 }
 
+/** The events of a `FaultServer`, each with its arguments. */
 export interface ServerEvents {
   attached: [session: number];
   /** A session is over: its process is gone, it was drained, or released. */
@@ -184,6 +186,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.#sessions.get(session)?.worker.send({ type: 'orphaned', session });
   }
 
+  /** What each session has been served so far, and what state its pages are in; looks at every page. */
   async stats(): Promise<SessionStats[]> {
     const perWorker = this.#workers.map(
       (worker) =>
@@ -227,6 +230,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     return this.#closing;
   }
 
+  /** The same as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

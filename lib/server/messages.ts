@@ -7,6 +7,7 @@ import type { StateCounts } from './page-states.js';
 /** What the server does at the deadline of a fault it cannot answer. */
 export type FailurePolicy = 'poison' | 'kill' | 'stall';
 
+/** What has happened in a session so far. */
 export interface SessionCounters {
   /** Page-fault messages read. */
   faults: number;

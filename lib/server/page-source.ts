@@ -24,6 +24,7 @@ export interface PageSource {
   held?(): boolean;
   /** Called about four times a second, between answers. */
   tick?(): void;
+  /** The worker ends: release what was opened. */
   close?(): void;
 }
 

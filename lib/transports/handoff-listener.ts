@@ -13,6 +13,7 @@ import { receiveHandshake } from './handshake.js';
 import { checkMappings, parseMappings } from './mappings.js';
 import { listenAt, removeSocket } from './socket-path.js';
 
+/** Where it listens, and whom it lets in. */
 export interface ListenerOptions {
   /** Path of the socket, at most 107 bytes. */
   readonly path: string;
@@ -22,6 +23,7 @@ export interface ListenerOptions {
   readonly handshakeTimeoutMs?: number;
 }
 
+/** The events of a `HandoffListener`, each with its arguments. */
 export interface ListenerEvents {
   /** A client's memory is being served. */
   session: [session: number, peer: { pid: number; uid: number }];
@@ -39,6 +41,7 @@ interface Client {
   watcher?: NativeFdWatcher;
 }
 
+/** Listens on a Unix socket and attaches what clients hand over to a `FaultServer`. */
 export class HandoffListener extends EventEmitter<ListenerEvents> implements Disposable {
   readonly path: string;
   readonly #server: FaultServer;
@@ -81,6 +84,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     removeSocket(this.path, this.#inode);
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -9,6 +9,7 @@ import { native } from '../native/load.js';
 import { type Outcome, outcomeOf } from './outcome.js';
 import type { PageRange, Region } from './region.js';
 
+/** How pages are mapped, and whether who waits is woken. */
 export interface AnswerOptions {
   /** Leave the waiting threads asleep; `wake` them later. Default false. */
   readonly dontWake?: boolean;
@@ -16,6 +17,7 @@ export interface AnswerOptions {
   readonly writeProtect?: boolean;
 }
 
+/** Whether protection is set or taken away. */
 export interface ProtectOptions {
   /** Protect, or take the protection away, which wakes who waits. Default true. */
   readonly protect?: boolean;
@@ -23,6 +25,7 @@ export interface ProtectOptions {
   readonly dontWake?: boolean;
 }
 
+/** How pages are moved. */
 export interface MoveOptions {
   readonly dontWake?: boolean;
   /** Pages that the source does not have are left out (else `absent`). Default false. */

@@ -30,6 +30,7 @@ export interface RangeGone {
   readonly end: bigint;
 }
 
+/** The range was moved (mremap(2)), and its registration with it. */
 export interface Remapped {
   readonly type: 'remap';
   readonly from: bigint;
@@ -53,6 +54,7 @@ export interface UnknownEvent {
   readonly bytes: Uint8Array;
 }
 
+/** Everything a userfaultfd can say; told apart by `type`. */
 export type FaultEvent = PageFault | UnknownFault | RangeGone | Remapped | Forked | UnknownEvent;
 
 /** sizeof(struct uffd_msg). */

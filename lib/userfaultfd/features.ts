@@ -24,6 +24,7 @@ export const Feature = {
   rwp: 1n << 17n,
   rwpAsync: 1n << 18n,
 } as const;
+/** Names of userfaultfd features; docs/kernel-support.md has the version of each. */
 export type FeatureName = keyof typeof Feature;
 
 /** uffdio_register.mode: which faults of the range are reported. */

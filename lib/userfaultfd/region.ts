@@ -7,6 +7,7 @@ export type RegionParts = Pick<Region, 'start' | 'lengthBytes' | 'pageSize' | 'm
   readonly firstPage?: number;
 };
 
+/** A range that is registered with a userfaultfd; made by `register`, moved and cut by events. */
 export class Region {
   readonly start: bigint;
   readonly lengthBytes: number;
@@ -52,10 +53,12 @@ export class Region {
     return new Region({ start, lengthBytes, pageSize, mapping: undefined, kind, answers, firstPage });
   }
 
+  /** Whether an address lies in it. */
   contains(address: bigint): boolean {
     return address >= this.start && address < this.end;
   }
 
+  /** The page an address lies in. */
   pageOf(address: bigint): number {
     return Math.floor(Number(address - this.start) / this.pageSize);
   }

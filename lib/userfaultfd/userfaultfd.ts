@@ -23,6 +23,7 @@ import type { Outcome } from './outcome.js';
 import { type PageRange, Region } from './region.js';
 import { Regions } from './regions.js';
 
+/** What is asked of userfaultfd(2) and UFFDIO_API. */
 export interface UserfaultfdOptions {
   /** Features the object needs; ERR_FEATURE_MISSING when the kernel lacks one. Default none. */
   readonly features?: readonly FeatureName[];
@@ -30,6 +31,7 @@ export interface UserfaultfdOptions {
   readonly userModeOnly?: boolean;
 }
 
+/** How an iteration can be ended. */
 export interface ReadOptions {
   /** Ends the iteration; unread faults stay queued in the kernel. */
   readonly signal?: AbortSignal;
@@ -278,6 +280,7 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     }
   }
 
+  /** The same as `events()`. */
   [Symbol.asyncIterator](): AsyncGenerator<FaultEvent, void, undefined> {
     return this.events();
   }
@@ -307,6 +310,7 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     this.#regions.clear();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -15,6 +15,7 @@ export type FillWay = 'copy' | 'continue';
 export type Since =
   { readonly since: string; readonly only?: string } | { readonly not: 'yet' | 'never'; readonly why: string };
 
+/** One kind of memory, as `memoryKinds` lists them. */
 export interface MemoryKind {
   readonly name:
     'anonymous' | 'shmem' | 'memfd-private' | 'hugetlb' | 'hugetlb-private' | 'file' | 'secretmem' | 'guest_memfd';

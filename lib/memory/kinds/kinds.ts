@@ -6,6 +6,7 @@ import type { MemoryKind } from './kind.js';
 import { memfdPrivate, shmem } from './shmem.js';
 import { file, secretmem } from './unserved.js';
 
+/** Every kind of memory, with what it can be registered for and answered with, and since which Linux. */
 export const memoryKinds = {
   anonymous,
   shmem,
