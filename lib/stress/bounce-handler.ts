@@ -79,8 +79,8 @@ export class BounceHandler {
     if (protect.copy) this.#put('protect', Math.floor(Math.random() * pages));
   }
 
-  #put(reason: Reason, page: number): void {
-    const { protect } = this.#orders;
+  #put(reason: Exclude<Reason, 'provoke'>, page: number): void {
+    const { protect, pages, mistake } = this.#orders;
     const half = Math.random() < 0.5;
     switch (reason) {
       case 'fill':
@@ -92,12 +92,9 @@ export class BounceHandler {
           AnswerOp.copy,
           (protect.copy && half ? MAP_PROTECTED : 0) + (provoke ? Answer.link : 0),
         );
-        if (provoke) this.#row('provoke', page, AnswerOp.copy, 0);
+        if (provoke) this.#row('provoke', mistake === 'not-twice' ? (page + 1) % pages : page, AnswerOp.copy, 0);
         break;
       }
-      case 'provoke':
-        this.#row(reason, page, AnswerOp.copy, 0);
-        break;
       case 'map':
         this.#row(reason, page, AnswerOp.continue, protect.continue && half ? MAP_PROTECTED : 0);
         break;

@@ -6,6 +6,10 @@ export type Mistake =
   | 'wrong-page'
   /** Pages that were changed are dropped, and filled anew as they were before. */
   | 'dropped-page'
+  /** A page is dropped when the bounce is over. */
+  | 'lost-page'
+  /** The COPY that must be EEXIST is given for another page, which may be absent. */
+  | 'not-twice'
   /** Faults of the last page are not answered. */
   | 'unanswered';
 

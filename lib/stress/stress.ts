@@ -133,6 +133,7 @@ class StressRun implements AsyncDisposable {
     this.#count(await handlers.end());
     this.#userfaultfd.unregister(target.mapping);
     if (stalled) return;
+    if (this.#options.mistake === 'lost-page') target.drop(target.pages - 1);
     // With nobody there to bring a page: one that is not there by now is lost, and read as zeroes.
     await this.#threads('verify', target.mapping);
     const { bounces } = this.#report;

@@ -6,6 +6,7 @@ import type { StressReport } from '../../lib/stress/report.js';
 import type { StressOptions } from '../../lib/stress/stress.js';
 import { milliseconds } from '../support/deadline.js';
 import { mappingsOf, openDescriptors } from '../support/resources.js';
+import { PAGE } from '../support/memory.js';
 import { requires } from '../support/requires.js';
 
 const small = { sizeBytes: 2 ** 20, seconds: 1, threads: 4, handlers: 3 };
@@ -37,6 +38,22 @@ describe.each(['anon', 'shmem', 'shmem-private'] as const)('%s', (memory) => {
     const report = await run({ memory, ...small, mistake: 'dropped-page' });
     expect(report.wrongPages).toBeGreaterThan(0);
     expect(report.firstWrong).toMatch(/^bounce \d+, page (\d+), line \d+: (line \d+ of page \1 as it was|zeroes)/);
+    expect(passed(report)).toBe(false);
+  });
+
+  test('a page that is lost when a bounce is over is a wrong page', async () => {
+    const report = await run({ memory, ...small, mistake: 'lost-page' });
+    expect(report.wrongPages).toBeGreaterThan(0);
+    expect(report.firstWrong).toMatch(
+      new RegExp(`^bounce 0, page ${small.sizeBytes / PAGE - 1}, line 0: zeroes instead of change \\d+$`),
+    );
+    expect(passed(report)).toBe(false);
+  });
+
+  test('a COPY that should have been EEXIST and was not is unexpected', async () => {
+    const report = await run({ memory, ...small, mistake: 'not-twice' });
+    expect(report.unexpected[0]).toMatch(new RegExp(`^${PAGE} bytes as the result of "provoke", page \\d+$`));
+    expect(report.wrongPages).toBe(0);
     expect(passed(report)).toBe(false);
   });
 
