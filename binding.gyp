@@ -5,7 +5,10 @@
       "sources": [
         "native/addon.cc",
         "native/bench/bench_objects.cc",
+        "native/bench/blocking_reader.cc",
+        "native/bench/bounce_threads.cc",
         "native/bench/reference_handler.cc",
+        "native/bench/stress_objects.cc",
         "native/bench/touch_threads.cc",
         "native/binding/fault_queue_object.cc",
         "native/binding/fd_watcher_object.cc",

@@ -2,6 +2,7 @@
 #include "binding/addon.h"
 
 #include "bench/bench_objects.h"
+#include "bench/stress_objects.h"
 #include "binding/fault_queue_object.h"
 #include "binding/fd_watcher_object.h"
 #include "binding/mapping_object.h"
@@ -23,6 +24,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : loop_(LoopScope::create(env)
   exports.Set("FdWatcher", FdWatcherObject::define(env));
   define_process_functions(env, exports);
   define_bench_objects(env, exports);
+  define_stress_objects(env, exports);
 }
 
 }  // namespace uffd

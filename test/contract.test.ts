@@ -77,6 +77,8 @@ const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>>
   FdWatcher: { close: true },
   TouchThreads: { error: true, progress: true, cancel: true },
   ReferenceHandler: { error: true, messages: true, stop: true },
+  BounceThreads: { error: true, progress: true, finish: true, cancel: true },
+  BlockingReader: { error: true, read: true, close: true },
 };
 
 const statics: { [K in keyof Constructors]: Names<Omit<Constructors[K], 'prototype'>> } = {
@@ -89,6 +91,8 @@ const statics: { [K in keyof Constructors]: Names<Omit<Constructors[K], 'prototy
   FdWatcher: {},
   TouchThreads: {},
   ReferenceHandler: {},
+  BounceThreads: {},
+  BlockingReader: {},
 };
 
 const functions: Names<Omit<NativeAddon, keyof Constructors>> = {

@@ -6,6 +6,7 @@ import { messageOf } from '../errors.js';
 import { addBench } from './commands/bench.js';
 import { addDemo } from './commands/demo.js';
 import { addServe } from './commands/serve.js';
+import { addStress } from './commands/stress.js';
 import { addTouch } from './commands/touch.js';
 import { ExitCode } from './exit.js';
 
@@ -28,6 +29,7 @@ addDemo(program);
 addServe(program);
 addTouch(program);
 addBench(program);
+addStress(program);
 
 try {
   await program.parseAsync();

@@ -173,6 +173,28 @@ export interface NativeReferenceHandler {
   stop(): void;
 }
 
+/** What the threads of a bounce do, in the order of native BouncePlan::Work. */
+export const BounceWork = { fill: 0, bounce: 1, verify: 2 } as const;
+
+/** What a page says of itself, in the first eight bytes of every line: change, page and line, from the top. */
+export const BounceLine = { lineBits: 16n, pageBits: 24n } as const;
+
+export interface NativeBounceThreads {
+  /** Of starting the threads; then the callback never comes. */
+  error(): number;
+  progress(): number;
+  /** They end after the page they are at. */
+  finish(): void;
+  cancel(): void;
+}
+
+export interface NativeBlockingReader {
+  error(): number;
+  /** 0 when no message has come for a while. */
+  read(buffer: Uint8Array): number;
+  close(): void;
+}
+
 export interface NativeAddon {
   Memfd: { new (fd: number): NativeMemfd; create(name: string, flags: number): number; createSecret(): number };
   Mapping: new (fd: number, offset: number, length: number, protection: number, flags: number) => NativeMapping;
@@ -217,6 +239,29 @@ export interface NativeAddon {
     sourceFd: number,
     cpus: number[],
   ) => NativeReferenceHandler;
+  BounceThreads: new (
+    mapping: NativeMapping,
+    work: number,
+    pageSize: number,
+    order: Uint32Array,
+    changes: Uint32Array,
+    threads: number,
+    racing: boolean,
+    callback: (
+      visits: number,
+      wrongPages: number,
+      page: number,
+      line: number,
+      expected: bigint,
+      found: bigint,
+      outcome: number,
+      signal: number,
+      siCode: number,
+      address: number,
+    ) => void,
+  ) => NativeBounceThreads;
+  /** Clears O_NONBLOCK, and takes over the descriptor; of the thread that made it. */
+  BlockingReader: new (userfaultfd: number) => NativeBlockingReader;
   closeFd(fd: number): void;
   closeDetached(fd: number): void;
   duplicateFd(fd: number): number;
