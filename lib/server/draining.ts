@@ -8,25 +8,30 @@ import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
 import type { ServedRegion, Session } from './session.js';
 
+export interface DrainingParts {
+  readonly answers: AnswerBlock;
+  readonly filler: PageFiller;
+  readonly fetches: Fetches;
+  readonly decider: FaultDecider;
+  readonly faultDeadlineMs: number;
+  readonly flush: () => void;
+}
+
 export class Draining {
   readonly #answers: AnswerBlock;
   readonly #filler: PageFiller;
   readonly #fetches: Fetches;
   readonly #decider: FaultDecider;
   readonly #faultDeadlineMs: number;
+  readonly #flush: () => void;
 
-  constructor(
-    answers: AnswerBlock,
-    filler: PageFiller,
-    fetches: Fetches,
-    decider: FaultDecider,
-    faultDeadlineMs: number,
-  ) {
-    this.#answers = answers;
-    this.#filler = filler;
-    this.#fetches = fetches;
-    this.#decider = decider;
-    this.#faultDeadlineMs = faultDeadlineMs;
+  constructor(parts: DrainingParts) {
+    this.#answers = parts.answers;
+    this.#filler = parts.filler;
+    this.#fetches = parts.fetches;
+    this.#decider = parts.decider;
+    this.#faultDeadlineMs = parts.faultDeadlineMs;
+    this.#flush = parts.flush;
   }
 
   /** Plans the next fill of the session. False when there is nothing to plan now: all is filled, or on its way. */
@@ -77,9 +82,17 @@ export class Draining {
     );
   }
 
+  /** Plans to find out whether an event is still unread; none comes any more once there is none. */
+  probe(session: Session): void {
+    const [region] = session.regions;
+    if (region !== undefined) this.#answers.add(AnswerOp.unprotect, session, region, region.firstPage, 1, -1);
+  }
+
   /** Plans the end: UNREGISTER, then WAKE, which UNREGISTER alone does not do for those who wait for a MINOR fault. */
   finish(session: Session): void {
+    session.leaving = true;
     for (const region of session.regions) {
+      if (this.#answers.full) this.#flush();
       this.#answers.add(AnswerOp.unregister, session, region, region.firstPage, region.pages, -1);
       this.#answers.add(AnswerOp.wake, session, region, region.firstPage, region.pages, -1);
     }

@@ -80,7 +80,14 @@ export class ServingLoop {
       sourceFailure,
       flush,
     });
-    this.#draining = new Draining(answers, this.#filler, this.#fetches, this.#decider, faultDeadlineMs);
+    this.#draining = new Draining({
+      answers,
+      filler: this.#filler,
+      fetches: this.#fetches,
+      decider: this.#decider,
+      faultDeadlineMs,
+      flush,
+    });
     this.#settling = new Settling({
       answers,
       faultDeadlineMs,
@@ -291,17 +298,26 @@ export class ServingLoop {
     if (this.#sessions.toDrain.size === 0) return;
     for (const session of this.#sessions.toDrain) {
       if (session.parked !== undefined) continue;
-      if (this.#sourceFailure === undefined && !this.#fetches.full(session) && this.#draining.step(session)) {
+      if (session.leaving) {
+        this.#drainProgress = true;
+        this.#leave(session);
+      } else if (this.#sourceFailure === undefined && !this.#fetches.full(session) && this.#draining.step(session)) {
         this.#drainProgress = true;
       } else if (this.#answers.count > 0) {
         // What is planned is given first: then it shows whether that was all.
         this.#drainProgress = true;
       } else if (this.#draining.complete(session)) {
+        this.#drainProgress = true;
         this.#draining.finish(session);
-        this.#flush();
-        this.#sessions.detach(session, 'drained');
       }
     }
+  }
+
+  /** What came between the last answers and UNREGISTER has been read in this round, unless the kernel says otherwise. */
+  #leave(session: Session): void {
+    this.#draining.probe(session);
+    this.#flush();
+    if (session.left) this.#sessions.detach(session, 'drained');
   }
 
   readonly #post = (message: FromServing): void => {

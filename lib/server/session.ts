@@ -48,6 +48,9 @@ export class Session {
   fetchesUnderWay = 0;
   /** Where the next absent page is looked for while draining. */
   drainCursor = 0;
+  /** Completed and unregistered; `left` once no thread of the client can still wait for an event to be read. */
+  leaving = false;
+  left = false;
   readonly #attention: Set<Session>;
 
   /** @param options.attention where a session with faults that wait is noted, so that nobody has to look for them */

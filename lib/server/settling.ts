@@ -101,6 +101,11 @@ export class Settling {
   #short(session: Session, row: number, result: number): void {
     const answers = this.#answers;
     const op = answers.op(row);
+    if (session.leaving) {
+      // EAGAIN while a REMOVE or UNMAP is unread: whoever drops the memory sleeps until it is.
+      if (op === AnswerOp.unprotect) session.left = result !== EAGAIN;
+      return;
+    }
     // Waking, unregistering: nothing to make up for. The row behind a write that fell short: dealt with there.
     if (op === AnswerOp.wake || op === AnswerOp.unregister || result === ECANCELED) return;
     let first = answers.firstPages[row]!;

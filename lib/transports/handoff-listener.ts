@@ -9,8 +9,9 @@ import { native } from '../native/load.js';
 import type { FaultServer } from '../server/fault-server.js';
 import { Connection } from './connection.js';
 import { checkMemory, checkUserfaultfd } from './descriptors.js';
+import { type Dialect, parseHandshake } from './dialects.js';
 import { receiveHandshake } from './handshake.js';
-import { checkMappings, parseMappings } from './mappings.js';
+import { checkMappings } from './mappings.js';
 import { listenAt, removeSocket } from './socket-path.js';
 
 export interface ListenerOptions {
@@ -24,7 +25,7 @@ export interface ListenerOptions {
 
 export interface ListenerEvents {
   /** A client's memory is being served. */
-  session: [session: number, peer: { pid: number; uid: number }];
+  session: [session: number, peer: { pid: number; uid: number }, dialect: Dialect];
   /** A client was turned away, before anything of it was accepted. */
   refused: [reason: string, peer: { pid: number; uid: number } | undefined];
   error: [Error];
@@ -35,6 +36,7 @@ const ACCEPT_AGAIN_MS = 100;
 
 interface Client {
   readonly connection: Connection;
+  readonly dialect: Dialect;
   readonly pidfd: number;
   watcher?: NativeFdWatcher;
 }
@@ -115,9 +117,9 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       peer = connection.peer();
       this.#checkPeer(peer.uid);
       const { text } = await receiveHandshake(connection, descriptors, this.#options.handshakeTimeoutMs ?? 10_000);
-      const attachment = this.#check(text, descriptors);
+      const { attachment, dialect } = this.#check(text, descriptors);
       const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd });
-      this.#accepted(session, connection, peer);
+      this.#accepted(session, { connection, dialect, pidfd: peer.pidfd }, peer);
     } catch (error) {
       this.#refuse(connection, descriptors, peer, messageOf(error));
     } finally {
@@ -136,7 +138,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     if (userfaultfd === undefined) throw new UffdError('ERR_HANDOFF_REFUSED', 'no userfaultfd came with the handshake');
     if (more.length > 0) throw new UffdError('ERR_HANDOFF_REFUSED', 'more than a userfaultfd and a memfd came along');
     checkUserfaultfd(userfaultfd);
-    const mappings = parseMappings(text);
+    const { dialect, mappings } = parseHandshake(text, descriptors.length, pageSize());
     const page = checkMappings(mappings, this.#server.source.sizeBytes, pageSize());
     const checked = memory === undefined ? undefined : checkMemory(memory);
     if (checked !== undefined) {
@@ -150,17 +152,18 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     const writable = memory !== undefined && checked?.writable === true;
     if (memory !== undefined && !writable) native().closeFd(memory);
     descriptors.length = 0;
-    return {
+    const attachment = {
       userfaultfd,
       ...(writable && { memory }),
       kind: kindOf(memory !== undefined, page, pageSize()).name,
       pageSize: page,
       regions: mappings.map((one) => ({ start: BigInt(one.base_host_virt_addr), size: one.size, offset: one.offset })),
     };
+    return { attachment, dialect };
   }
 
-  #accepted(session: number, connection: Connection, peer: { pid: number; uid: number; pidfd: number }): void {
-    const client: Client = { connection, pidfd: peer.pidfd };
+  #accepted(session: number, client: Client, peer: { pid: number; uid: number }): void {
+    const { connection, dialect, pidfd } = client;
     this.#clients.set(session, client);
     this.#tell(session, { event: 'accepted', session });
     const orphan = () => {
@@ -171,13 +174,13 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       for (const fd of chunk.descriptors) native().closeDetached(fd);
       if (chunk.bytes.length === 0) orphan();
     }, orphan);
-    if (peer.pidfd >= 0) {
-      client.watcher = new (native().FdWatcher)(peer.pidfd, () => {
+    if (pidfd >= 0) {
+      client.watcher = new (native().FdWatcher)(pidfd, () => {
         client.watcher?.close();
         orphan();
       });
     }
-    this.emit('session', session, { pid: peer.pid, uid: peer.uid });
+    this.emit('session', session, { pid: peer.pid, uid: peer.uid }, dialect);
   }
 
   #refuse(
@@ -211,8 +214,10 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   }
 
   #tell(session: number, message: object): void {
+    const client = this.#clients.get(session);
+    if (client?.dialect !== 'handoff') return;
     try {
-      this.#clients.get(session)?.connection.send(`${JSON.stringify(message)}\n`);
+      client.connection.send(`${JSON.stringify(message)}\n`);
     } catch (error) {
       // A client that does not read, or has gone: its end is seen elsewhere.
       if (this.listenerCount('error') > 0) this.emit('error', error as Error);

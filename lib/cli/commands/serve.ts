@@ -144,8 +144,8 @@ async function drain(server: FaultServer, timeoutMs: number, log: ServeLog): Pro
 }
 
 function reportEvents(server: FaultServer, listener: HandoffListener, log: ServeLog): void {
-  listener.on('session', (session, { pid, uid }) => {
-    log.say({ event: 'session', session, pid, uid });
+  listener.on('session', (session, { pid, uid }, dialect) => {
+    log.say({ event: 'session', session, pid, uid, dialect });
   });
   listener.on('refused', (reason, peer) => {
     log.say({ event: 'refused', reason, ...peer });
