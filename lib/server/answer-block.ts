@@ -51,6 +51,13 @@ export class AnswerBlock {
     this.values[at + Answer.source] = source;
   }
 
+  /** Zeroes that the source has there: to be given only while it is unchanged. `zeroes`: an address of that many. */
+  addHole(session: Session, region: ServedRegion, first: number, pages: number, demand: number, zeroes: number): void {
+    if (session.kind.zeropage) this.add(AnswerOp.zeropage, session, region, first, pages, demand);
+    else this.addZeroCopy(session, region, first, pages, demand, zeroes);
+    this.#mark();
+  }
+
   /** pwrite(2) from an address of this process into the memory; the row after it is done only if this one is. */
   addWrite(session: Session, region: ServedRegion, first: number, pages: number, demand: number, source: number): void {
     const address = session.addressOf(region, first);

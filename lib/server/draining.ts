@@ -6,6 +6,7 @@ import type { FaultDecider } from './fault-decider.js';
 import type { Fetches } from './fetches.js';
 import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
+import type { PageWindow } from './policy.js';
 import type { ServedRegion, Session } from './session.js';
 
 export interface DrainingParts {
@@ -24,6 +25,7 @@ export class Draining {
   readonly #decider: FaultDecider;
   readonly #faultDeadlineMs: number;
   readonly #flush: () => void;
+  readonly #window: PageWindow = { first: 0, pages: 0 };
 
   constructor(parts: DrainingParts) {
     this.#answers = parts.answers;
@@ -59,7 +61,11 @@ export class Draining {
     }
   }
 
-  #fill(session: Session, region: ServedRegion, page: number, pages: number, cached: boolean): boolean {
+  #fill(session: Session, region: ServedRegion, page: number, wanted: number, cached: boolean): boolean {
+    this.#window.first = page;
+    this.#window.pages = wanted;
+    if (!cached && this.#filler.fillHole(session, region, this.#window, page, -1)) return true;
+    const { pages } = this.#window;
     if (this.#filler.fillNow(session, region, page, pages, -1, cached)) return true;
     if (!this.#fetches.available || !this.#fetches.request(session, region, page, pages, cached)) return false;
     session.states.set(page, pages, PageState.fetching);

@@ -99,6 +99,7 @@ export class FaultDecider {
       return;
     }
     this.#clip(session, region, page, flags, narrow || cached, PageState.absent, MAX_FILL_BYTES / session.pageSize);
+    if (!cached && filler.fillHole(session, region, this.#window, page, page)) return;
     const { first, pages } = this.#window;
     if (filler.fillNow(session, region, first, pages, page, cached)) return;
     // Some of the window is not at hand, but perhaps the page itself.

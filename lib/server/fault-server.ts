@@ -37,6 +37,8 @@ export interface FaultServerOptions {
   readonly spinUs?: number;
   /** CPUs the serving workers may run on. Default: any. */
   readonly cpus?: readonly number[];
+  /** Where the numbers of sessions come from: one for several servers makes a number mean one session. */
+  readonly numbers?: { next: number };
 }
 
 /** Memory to be served. Of objects the server takes duplicates; plain descriptors are its own from the call on. */
@@ -86,13 +88,17 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   readonly #fetchPool: FetchPool;
   readonly #sessions = new Map<number, Attached>();
   readonly #statsRequests = new Map<number, (stats: readonly SessionStats[]) => void>();
-  #nextId = 1;
+  readonly #numbers: { next: number };
+  #nextRequest = 1;
   #closing: Promise<void> | undefined;
 
   private constructor(options: FaultServerOptions, workers: number) {
     super();
     this.source = options.source;
     this.fill = options.fill ?? 'auto';
+    this.#numbers = options.numbers ?? { next: 1 };
+    // A listener of transports each has its own.
+    this.setMaxListeners(0);
     this.#fetchPool = new FetchPool(options.source, workers, (error) => {
       this.#workerFailed(error);
     });
@@ -149,7 +155,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       for (const fd of [userfaultfd, memory]) if (fd >= 0) native().closeFd(fd);
       throw new UffdError('ERR_CLOSED', 'the server is closed');
     }
-    const session = this.#nextId++;
+    const session = this.#numbers.next++;
     const worker = this.#workers.reduce((least, one) => (one.sessions < least.sessions ? one : least));
     const ways = memoryKinds[kind].fillWays;
     const wanted = this.fill === 'auto' ? ways[0]! : this.fill;
@@ -187,7 +193,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     const perWorker = this.#workers.map(
       (worker) =>
         new Promise<readonly SessionStats[]>((resolve) => {
-          const request = this.#nextId++;
+          const request = this.#nextRequest++;
           this.#statsRequests.set(request, resolve);
           if (!worker.send({ type: 'stats', request })) resolve([]);
         }),

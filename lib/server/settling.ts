@@ -71,7 +71,7 @@ export class Settling {
       case AnswerOp.continue:
       case AnswerOp.copy:
         if (session.states.bytes[first] !== PageState.fetching) {
-          if (this.#answers.op(row) === AnswerOp.copy) this.#zeroed(session, first);
+          if (this.#answers.op(row) === AnswerOp.copy) this.#zeroed(session, first, 1);
         } else {
           session.states.set(first, pages, PageState.resident);
           session.counters.filledPages += pages;
@@ -79,8 +79,8 @@ export class Settling {
         session.answered(first, pages);
         break;
       case AnswerOp.zeropage:
-        this.#zeroed(session, first);
-        session.answered(first, 1);
+        this.#zeroed(session, first, pages);
+        session.answered(first, pages);
         break;
       case AnswerOp.poison: {
         const waiting = session.waiting.get(first);
@@ -93,9 +93,9 @@ export class Settling {
     }
   }
 
-  #zeroed(session: Session, page: number): void {
-    session.states.set(page, 1, PageState.zero);
-    session.counters.zeroPages++;
+  #zeroed(session: Session, first: number, pages: number): void {
+    session.states.set(first, pages, PageState.zero);
+    session.counters.zeroPages += pages;
   }
 
   #short(session: Session, row: number, result: number): void {

@@ -1,47 +1,38 @@
-// `uffd serve FILE --socket PATH`: the fault server as a process.
+// `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
-import { UffdError, messageOf } from '../../errors.js';
-import { FaultServer } from '../../server/fault-server.js';
-import type { FailurePolicy } from '../../server/messages.js';
+import type { FaultServer } from '../../server/fault-server.js';
 import { fileSource } from '../../sources/file.js';
-import { HandoffListener } from '../../transports/handoff-listener.js';
+import type { HandoffListener } from '../../transports/handoff-listener.js';
 import { ExitCode, onStopRequest } from '../exit.js';
 import { cpuList, duration, wholeNumber } from '../options.js';
 import { ServeLog, reportReady } from '../serve-log.js';
+import { type ServingOptions, Serving, snapshotsOf } from '../serving.js';
 
-interface ServeOptions {
-  socket: string;
-  fill: 'auto' | 'copy' | 'continue';
-  faultAround: number;
-  workers: number;
-  faultDeadline: number;
-  onFailure: FailurePolicy;
+interface ServeOptions extends ServingOptions {
+  socket: string[];
   drainTimeout: number;
-  handshakeTimeout: number;
-  allowUid: number[];
-  spin: number;
-  cpus: number[];
   readyFd?: number;
   exitOnStdinClose: boolean;
   json: boolean;
   quiet: boolean;
 }
 
+const collect = (text: string, before: string[] = []) => [...before, text];
 const collectUid = (text: string, before: number[]) => [...before, wholeNumber(0, 2 ** 32 - 2)(text)];
 
 export function addServe(program: Command): void {
   program
     .command('serve')
     .description('serve the page faults of other processes from a file')
-    .argument('<file>', 'the snapshot: bytes of the memory, page by page')
-    .requiredOption('--socket <path>', 'listen for clients at this path (docs/handoff-protocol.md)')
+    .argument('[file]', 'the snapshot: bytes of the memory, page by page')
+    .requiredOption('--socket <path[=file]>', 'listen at this path, for clients of this snapshot (repeatable)', collect)
     .addOption(
       new Option('--fill <way>', 'how absent pages get their bytes; auto: the measured best for the memory kind')
         .choices(['auto', 'copy', 'continue'])
         .default('auto'),
     )
     .option('--fault-around <pages>', 'pages brought along with a fault', wholeNumber(1, 2 ** 20), 64)
-    .option('--workers <n>', 'serving threads', wholeNumber(1, 64), 2)
+    .option('--workers <n>', 'serving threads of each snapshot', wholeNumber(1, 64), 2)
     .addOption(
       new Option('--fault-deadline <time>', 'how long a fault may wait before --on-failure acts')
         .argParser(duration)
@@ -74,82 +65,76 @@ export function addServe(program: Command): void {
       '\nSIGTERM and SIGINT complete every client (fill, unregister, wake) and exit 0, or 1 at --drain-timeout.' +
         '\nA second signal ends at once.',
     )
-    .action(async (file: string, options: ServeOptions) => {
+    .action(async (file: string | undefined, options: ServeOptions) => {
       process.exitCode = await serve(file, options);
     });
 }
 
-async function serve(file: string, options: ServeOptions): Promise<number> {
+async function serve(file: string | undefined, options: ServeOptions): Promise<number> {
   const log = new ServeLog(options.json, options.quiet);
-  const source = fileSource(file);
-  const server = await FaultServer.start({
-    source,
-    workers: options.workers,
-    fill: options.fill,
-    faultAround: options.faultAround,
-    faultDeadlineMs: options.faultDeadline,
-    onFailure: options.onFailure,
-    spinUs: options.spin,
-    cpus: options.cpus,
-  });
+  const serving = new Serving();
   try {
-    const listener = new HandoffListener(server, {
-      path: options.socket,
-      allowUids: options.allowUid,
-      handshakeTimeoutMs: options.handshakeTimeout,
-    });
-    try {
-      reportEvents(server, listener, log);
-      const stopped = stopRequest(options.exitOnStdinClose, listener);
-      log.say({ event: 'listening', socket: options.socket, file, sizeBytes: source.sizeBytes });
-      if (source.warning !== undefined) log.say({ event: 'warning', reason: source.warning });
-      if (options.readyFd !== undefined) reportReady(options.readyFd);
-      await stopped;
-      listener.close();
-      return await drain(server, options.drainTimeout, log);
-    } finally {
-      listener.close();
+    for (const { path, sockets } of snapshotsOf(file, options.socket)) {
+      const server = await serving.start(path, fileSource(path), options);
+      reportServer(server, log, () => {
+        serving.stopListening();
+      });
+      for (const socket of sockets) reportListener(serving.listen(server, socket, options), log);
     }
+    const stopped = stopRequest(options.exitOnStdinClose, serving);
+    for (const { listener, file, source } of serving.all()) {
+      log.say({ event: 'listening', socket: listener.path, file, sizeBytes: source.sizeBytes });
+    }
+    for (const { source } of serving.served) {
+      if (source.warning !== undefined) log.say({ event: 'warning', reason: source.warning });
+    }
+    if (options.readyFd !== undefined) reportReady(options.readyFd);
+    await stopped;
+    serving.stopListening();
+    return await drain(serving, options.drainTimeout, log);
   } finally {
-    await server.close();
+    await serving.close();
   }
 }
 
-/** Resolves at the first request to stop; a second one ends the process. Rejects when a worker fails. */
-function stopRequest(watchStdin: boolean, listener: HandoffListener): Promise<string> {
+/** Resolves at the first request to stop; a second one ends the process. */
+function stopRequest(watchStdin: boolean, serving: Serving): Promise<string> {
   let asked = 0;
   return new Promise((resolve) => {
     onStopRequest((why) => {
       if (asked++ === 0) resolve(why);
       else {
-        listener.close();
+        serving.stopListening();
         process.exit(ExitCode.failed);
       }
     }, watchStdin);
   });
 }
 
-async function drain(server: FaultServer, timeoutMs: number, log: ServeLog): Promise<number> {
-  log.say({ event: 'draining', sessions: server.sessions.length });
-  try {
-    await server.drain(timeoutMs);
+async function drain(serving: Serving, timeoutMs: number, log: ServeLog): Promise<number> {
+  log.say({ event: 'draining', sessions: serving.sessions });
+  const failures = await serving.drain(timeoutMs);
+  if (failures.length === 0) {
     log.say({ event: 'drained' });
     return ExitCode.ok;
-  } catch (error) {
-    if (!(error instanceof UffdError) || error.code !== 'ERR_DRAIN_TIMEOUT') throw error;
-    log.say({ event: 'drain-timeout', reason: messageOf(error) });
-    process.stderr.write(`uffd: ${messageOf(error)}\n`);
-    return ExitCode.failed;
   }
+  for (const reason of failures) {
+    log.say({ event: 'drain-timeout', reason });
+    process.stderr.write(`uffd: ${reason}\n`);
+  }
+  return ExitCode.failed;
 }
 
-function reportEvents(server: FaultServer, listener: HandoffListener, log: ServeLog): void {
+function reportListener(listener: HandoffListener, log: ServeLog): void {
   listener.on('session', (session, { pid, uid }, dialect) => {
     log.say({ event: 'session', session, pid, uid, dialect });
   });
   listener.on('refused', (reason, peer) => {
     log.say({ event: 'refused', reason, ...peer });
   });
+}
+
+function reportServer(server: FaultServer, log: ServeLog, stopListening: () => void): void {
   server.on('parked', (session, reason) => {
     log.say({ event: 'parked', session, reason });
   });
@@ -167,7 +152,7 @@ function reportEvents(server: FaultServer, listener: HandoffListener, log: Serve
     log.say({ event: 'error', reason: error.message });
     // Its sessions have nobody who serves them: ending tells their clients, going on would not.
     process.exitCode = ExitCode.failed;
-    listener.close();
+    stopListening();
     process.exit();
   });
 }
