@@ -1,6 +1,6 @@
 // What one `uffd serve` process serves: a fault server for each snapshot, a listener for each socket.
 import { UffdError, messageOf } from '../errors.js';
-import { FaultServer } from '../server/fault-server.js';
+import { FaultServer, type FaultServerOptions } from '../server/fault-server.js';
 import type { FailurePolicy } from '../server/messages.js';
 import type { SourceSpec } from '../server/page-source.js';
 import { HandoffListener } from '../transports/handoff-listener.js';
@@ -15,6 +15,7 @@ export interface ServingOptions {
   allowUid: number[];
   spin: number;
   cpus: number[];
+  backgroundFill: boolean;
 }
 
 /** A snapshot and the sockets its clients come to. */
@@ -55,7 +56,13 @@ export class Serving {
   readonly served: Served[] = [];
   readonly #numbers = { next: 1 };
 
-  async start(file: string, source: SourceSpec, options: ServingOptions): Promise<FaultServer> {
+  /** @param more what `ServingOptions` have no say in */
+  async start(
+    file: string,
+    source: SourceSpec,
+    options: ServingOptions,
+    more: Pick<FaultServerOptions, 'record' | 'replay'>,
+  ): Promise<FaultServer> {
     const server = await FaultServer.start({
       source,
       workers: options.workers,
@@ -65,7 +72,9 @@ export class Serving {
       onFailure: options.onFailure,
       spinUs: options.spin,
       cpus: options.cpus,
+      backgroundFill: options.backgroundFill,
       numbers: this.#numbers,
+      ...more,
     });
     this.served.push({ file, source, server, listeners: [] });
     return server;

@@ -2,36 +2,27 @@
 import { messageOf } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
-import type { FaultDecider } from './fault-decider.js';
-import type { Fetches } from './fetches.js';
-import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
+import { MAX_FILL_BYTES } from './page-filler.js';
 import { PageState } from './page-states.js';
-import type { PageWindow } from './policy.js';
-import type { ServedRegion, Session } from './session.js';
+import type { Session } from './session.js';
+import type { Unasked } from './unasked.js';
 
 export interface DrainingParts {
   readonly answers: AnswerBlock;
-  readonly filler: PageFiller;
-  readonly fetches: Fetches;
-  readonly decider: FaultDecider;
+  readonly unasked: Unasked;
   readonly faultDeadlineMs: number;
   readonly flush: () => void;
 }
 
 export class Draining {
   readonly #answers: AnswerBlock;
-  readonly #filler: PageFiller;
-  readonly #fetches: Fetches;
-  readonly #decider: FaultDecider;
+  readonly #unasked: Unasked;
   readonly #faultDeadlineMs: number;
   readonly #flush: () => void;
-  readonly #window: PageWindow = { first: 0, pages: 0 };
 
   constructor(parts: DrainingParts) {
     this.#answers = parts.answers;
-    this.#filler = parts.filler;
-    this.#fetches = parts.fetches;
-    this.#decider = parts.decider;
+    this.#unasked = parts.unasked;
     this.#faultDeadlineMs = parts.faultDeadlineMs;
     this.#flush = parts.flush;
   }
@@ -46,30 +37,18 @@ export class Draining {
     const limit = Math.min(MAX_FILL_BYTES / session.pageSize, region.firstPage + region.pages - page);
     // At a page that fell short before, one at a time.
     const again = page < session.drainCursor;
-    const run = again ? 1 : session.states.run(PageState.absent, page, limit);
-    let pages = run;
+    const pages = again ? 1 : session.states.run(PageState.absent, page, limit);
     try {
-      pages = this.#decider.fetchable(session, region, page, run);
-      session.drainCursor = Math.max(session.drainCursor, page + Math.max(1, pages));
-      if (pages === 0) return true;
-      return this.#fill(session, region, page, pages, again && session.writable);
+      const cached = again && session.writable;
+      const done = this.#unasked.fill(session, region, page, pages, { cached, mayFetch: true });
+      session.drainCursor = Math.max(session.drainCursor, page + done);
+      return done > 0;
     } catch (error) {
       // A source of the user's that throws: page by page in the end, and then once in every deadline.
       session.drainCursor = Math.max(session.drainCursor, page + pages);
       if (pages === 1) session.leaveToDeadline(page, messageOf(error), this.#faultDeadlineMs, false);
       return true;
     }
-  }
-
-  #fill(session: Session, region: ServedRegion, page: number, wanted: number, cached: boolean): boolean {
-    this.#window.first = page;
-    this.#window.pages = wanted;
-    if (!cached && this.#filler.fillHole(session, region, this.#window, page, -1)) return true;
-    const { pages } = this.#window;
-    if (this.#filler.fillNow(session, region, page, pages, -1, cached)) return true;
-    if (!this.#fetches.available || !this.#fetches.request(session, region, page, pages, cached)) return false;
-    session.states.set(page, pages, PageState.fetching);
-    return true;
   }
 
   #next(session: Session, from: number): number {

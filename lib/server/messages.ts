@@ -2,6 +2,7 @@
 import type { FillWay, memoryKinds } from '../memory/kinds.js';
 import type { ModuleReference } from './page-source.js';
 import type { StateCounts } from './page-states.js';
+import type { WorkingSet } from './working-set.js';
 
 /** What the server does at the deadline of a fault it cannot answer. */
 export type FailurePolicy = 'poison' | 'kill' | 'stall';
@@ -43,6 +44,12 @@ export interface ServingOptions {
   readonly cpus: readonly number[];
   /** Int32Array: reads under way at each fetch worker. */
   readonly fetchesAsked: SharedArrayBuffer;
+  /** Of a WorkingSetRecorder, where what is asked for is recorded. */
+  readonly recording?: SharedArrayBuffer;
+  /** Brought before it is asked for, to sessions with pages of that size. */
+  readonly replay?: WorkingSet;
+  /** Everything is brought in the end. */
+  readonly backgroundFill: boolean;
 }
 
 export interface AttachMessage {

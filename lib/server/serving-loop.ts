@@ -4,6 +4,7 @@ import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { KernelError, messageOf } from '../errors.js';
 import { EventKind, EventRow, type NativeFaultQueue, QueueControl } from '../native/contract.js';
 import { native } from '../native/load.js';
+import { Ahead, preparation } from './ahead.js';
 import { AnswerBlock } from './answer-block.js';
 import { Arrivals } from './arrivals.js';
 import { Deadlines } from './deadlines.js';
@@ -17,6 +18,8 @@ import type { FaultPolicy } from './policy.js';
 import type { ServedRegion, Session } from './session.js';
 import { Sessions } from './sessions.js';
 import { Settling } from './settling.js';
+import { Unasked } from './unasked.js';
+import { WorkingSetRecorder } from './working-set.js';
 
 const EVENT_ROWS = 1024;
 /** No time-out of ours: the queue ends every wait after a while (kIdleMs). */
@@ -41,9 +44,11 @@ export class ServingLoop {
   readonly #settling: Settling;
   readonly #deadlines: Deadlines;
   readonly #draining: Draining;
+  readonly #ahead: Ahead;
   readonly #arrivals: Arrivals;
   readonly #sessions: Sessions;
   #drainProgress = false;
+  #aheadProgress = false;
   #sourceFailure: string | undefined;
   #stopped = false;
   #lastTick = 0;
@@ -66,49 +71,48 @@ export class ServingLoop {
     const post = this.#post;
     const sourceFailure = () => this.#sourceFailure;
     const { faultDeadlineMs, onFailure, sourceSizeBytes } = options;
-    const sessions = new Sessions(this.#queue, post);
+    const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
+    const sessions = new Sessions(this.#queue, post, preparation(options, recorder));
     this.#sessions = sessions;
-    this.#fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
-    this.#filler = new PageFiller(source, sourceSizeBytes, answers, flush);
+    const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
+    this.#fetches = fetches;
+    const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
+    this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
-    this.#decider = new FaultDecider({
-      answers,
-      filler: this.#filler,
-      fetches: this.#fetches,
-      policy,
-      faultDeadlineMs,
-      sourceFailure,
-      flush,
-    });
-    this.#draining = new Draining({
-      answers,
-      filler: this.#filler,
-      fetches: this.#fetches,
-      decider: this.#decider,
-      faultDeadlineMs,
-      flush,
-    });
-    this.#settling = new Settling({
-      answers,
-      faultDeadlineMs,
-      sourceFailure,
+    const parts = { answers, filler, fetches, policy, recorder, faultDeadlineMs, sourceFailure, flush };
+    this.#decider = new FaultDecider(parts);
+    const unasked = new Unasked({ filler, fetches, decider: this.#decider });
+    this.#draining = new Draining({ answers, unasked, faultDeadlineMs, flush });
+    this.#ahead = new Ahead({ unasked, fetches, sessions });
+    this.#settling = this.#newSettling();
+    this.#arrivals = this.#newArrivals();
+  }
+
+  #newSettling(): Settling {
+    return new Settling({
+      answers: this.#answers,
+      faultDeadlineMs: this.#options.faultDeadlineMs,
+      sourceFailure: () => this.#sourceFailure,
       gone: (session) => {
-        sessions.detach(session, 'gone');
+        this.#sessions.detach(session, 'gone');
       },
       poisoned: (session, page, reason) => {
-        post({ type: 'unserved', session: session.id, action: 'poison', page, reason });
+        this.#post({ type: 'unserved', session: session.id, action: 'poison', page, reason });
       },
       cannotPoison: (session, page) => {
         this.#deadlines.cannotPoison(session, page);
       },
     });
-    this.#arrivals = new Arrivals({
+  }
+
+  #newArrivals(): Arrivals {
+    return new Arrivals({
       fetches: this.#fetches,
       filler: this.#filler,
-      sessions,
+      sessions: this.#sessions,
       settling: this.#settling,
       decider: this.#decider,
-      faultDeadlineMs,
+      faultDeadlineMs: this.#options.faultDeadlineMs,
       readFailed: (error) => {
         if (this.#source?.unchanged?.() === false) this.#failSource(error);
       },
@@ -134,6 +138,7 @@ export class ServingLoop {
       this.#retry();
       this.#tick();
       this.#drain();
+      this.#aheadProgress = this.#sessions.ahead.size > 0 && this.#bringAhead(rows > 0);
     }
     this.#sessions.close();
     this.#fetches.close();
@@ -141,7 +146,7 @@ export class ServingLoop {
   }
 
   #timeout(): number {
-    if (this.#drainProgress) return 0;
+    if (this.#drainProgress || this.#aheadProgress) return 0;
     if (this.#settling.retries.length > 0) return RETRY_MS;
     return this.#sessions.attention.size > 0 || this.#sessions.unreadable.size > 0 ? DEADLINE_MS : IDLE;
   }
@@ -311,6 +316,10 @@ export class ServingLoop {
         this.#draining.finish(session);
       }
     }
+  }
+
+  #bringAhead(demand: boolean): boolean {
+    return this.#sourceFailure === undefined && this.#ahead.step(demand);
   }
 
   /** What came between the last answers and UNREGISTER has been read in this round, unless the kernel says otherwise. */

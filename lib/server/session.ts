@@ -1,6 +1,7 @@
 // One client's memory, as its serving worker sees it: regions, page states, and who is waiting for what.
 import type { FillWay, MemoryKind } from '../memory/kinds.js';
 import type { SessionCounters } from './messages.js';
+import { PageRanges } from './page-ranges.js';
 import { PageState, PageStates } from './page-states.js';
 
 /** A mapping of the handshake. Pages of all regions of a session are numbered through; `firstPage` is the first. */
@@ -48,6 +49,10 @@ export class Session {
   fetchesUnderWay = 0;
   /** Where the next absent page is looked for while draining. */
   drainCursor = 0;
+  /** What is brought before anybody asks for it. */
+  aheadOf = new PageRanges([]);
+  /** Whether what is asked for is recorded. */
+  recorded = false;
   /** Completed and unregistered; `left` once no thread of the client can still wait for an event to be read. */
   leaving = false;
   left = false;

@@ -135,6 +135,8 @@ int main(int argc, char **argv) {
     server = -1;
   }
 
+  if (is("later") || is("quarter-later")) usleep(400000);
+  if (is("quarter") || is("quarter-later")) size /= 4;
   if (is("balloon")) {
     // Races with the drop: content or zero, nothing else, and never a hang; afterwards zeroes.
     pthread_t thread;

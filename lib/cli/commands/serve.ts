@@ -1,5 +1,6 @@
 // `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
+import { UffdError } from '../../errors.js';
 import type { FaultServer } from '../../server/fault-server.js';
 import { fileSource } from '../../sources/file.js';
 import type { HandoffListener } from '../../transports/handoff-listener.js';
@@ -7,8 +8,9 @@ import { ExitCode, onStopRequest } from '../exit.js';
 import { cpuList, duration, wholeNumber } from '../options.js';
 import { ServeLog, reportReady } from '../serve-log.js';
 import { type ServingOptions, Serving, snapshotsOf } from '../serving.js';
+import { RecordWriter, type WorkingSetOptions, prepareWorkingSets } from '../working-set.js';
 
-interface ServeOptions extends ServingOptions {
+interface ServeOptions extends ServingOptions, WorkingSetOptions {
   socket: string[];
   drainTimeout: number;
   readyFd?: number;
@@ -54,6 +56,9 @@ export function addServe(program: Command): void {
         .default(10_000, '10s'),
     )
     .option('--allow-uid <uid>', 'let this user connect, beside root and our own (repeatable)', collectUid, [])
+    .option('--record <file>', 'write down which pages are asked for, beside those in the file already')
+    .option('--replay <file>', 'bring the pages of such a file before they are asked for')
+    .option('--background-fill', 'bring everything in the end, behind what is asked for', false)
     .option('--spin <us>', 'poll so many microseconds before sleeping', wholeNumber(0, 1_000_000), 0)
     .option('--cpus <list>', 'CPUs of the serving threads, e.g. 0,1', cpuList, [])
     .option('--ready-fd <fd>', 'write a line to this descriptor when listening', wholeNumber(0, 2 ** 20))
@@ -73,9 +78,18 @@ export function addServe(program: Command): void {
 async function serve(file: string | undefined, options: ServeOptions): Promise<number> {
   const log = new ServeLog(options.json, options.quiet);
   const serving = new Serving();
+  const snapshots = snapshotsOf(file, options.socket);
+  if ((options.record ?? options.replay) !== undefined && snapshots.length > 1) {
+    throw new UffdError('ERR_INVALID_ARGUMENT', '--record and --replay are of one snapshot: serve each by a process');
+  }
+  let writer: RecordWriter | undefined;
   try {
-    for (const { path, sockets } of snapshotsOf(file, options.socket)) {
-      const server = await serving.start(path, fileSource(path), options);
+    for (const { path, sockets } of snapshots) {
+      const sets = await workingSets(path, options, log);
+      const server = await serving.start(path, fileSource(path), options, sets.options);
+      if (options.record !== undefined && sets.snapshot !== undefined) {
+        writer = new RecordWriter(server, options.record, sets.snapshot, log);
+      }
       reportServer(server, log, () => {
         serving.stopListening();
       });
@@ -93,8 +107,23 @@ async function serve(file: string | undefined, options: ServeOptions): Promise<n
     serving.stopListening();
     return await drain(serving, options.drainTimeout, log);
   } finally {
+    writer?.close();
     await serving.close();
   }
+}
+
+async function workingSets(file: string, options: ServeOptions, log: ServeLog) {
+  const { record, replay } = options;
+  if (record === undefined && replay === undefined) return { options: {}, snapshot: undefined };
+  const prepared = await prepareWorkingSets(file, { record, replay }, log);
+  const { earlier } = prepared;
+  return {
+    snapshot: prepared.snapshot,
+    options: {
+      ...(record !== undefined && { record: earlier === undefined ? true : { earlier } }),
+      ...(prepared.replay !== undefined && { replay: prepared.replay }),
+    },
+  };
 }
 
 /** Resolves at the first request to stop; a second one ends the process. */
