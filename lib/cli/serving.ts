@@ -1,6 +1,7 @@
 // What one `uffd serve` process serves: a fault server for each snapshot, a listener for each socket.
 import { UffdError, messageOf } from '../errors.js';
 import { FaultServer, type FaultServerOptions } from '../server/fault-server.js';
+import type { Address } from '../observe/endpoint.js';
 import type { FailurePolicy } from '../server/messages.js';
 import type { SourceSpec } from '../server/page-source.js';
 import { HandoffListener } from '../transports/handoff-listener.js';
@@ -16,6 +17,8 @@ export interface ServingOptions {
   spin: number;
   cpus: number[];
   backgroundFill: boolean;
+  metrics?: Address;
+  trace?: string;
 }
 
 /** A snapshot and the sockets its clients come to. */
@@ -62,7 +65,7 @@ export class Serving {
     source: SourceSpec,
     options: ServingOptions,
     more: Pick<FaultServerOptions, 'record' | 'replay'>,
-  ): Promise<FaultServer> {
+  ): Promise<Served> {
     const server = await FaultServer.start({
       source,
       workers: options.workers,
@@ -73,20 +76,24 @@ export class Serving {
       spinUs: options.spin,
       cpus: options.cpus,
       backgroundFill: options.backgroundFill,
+      measure: options.metrics !== undefined,
+      trace: options.trace !== undefined,
       numbers: this.#numbers,
       ...more,
     });
-    this.served.push({ file, source, server, listeners: [] });
-    return server;
+    const served = { file, source, server, listeners: [] };
+    this.served.push(served);
+    return served;
   }
 
-  listen(server: FaultServer, path: string, options: ServingOptions): HandoffListener {
-    const listener = new HandoffListener(server, {
+  listen(served: Served, path: string, options: ServingOptions): HandoffListener {
+    const listener = new HandoffListener(served.server, {
       path,
       allowUids: options.allowUid,
       handshakeTimeoutMs: options.handshakeTimeout,
+      about: { pid: process.pid, file: served.file, sizeBytes: served.source.sizeBytes },
     });
-    this.served.find((one) => one.server === server)?.listeners.push(listener);
+    served.listeners.push(listener);
     return listener;
   }
 

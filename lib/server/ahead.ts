@@ -1,6 +1,7 @@
 // Pages brought before anybody asks for them, a step at a time and behind demand: the working set of earlier runs, then,
 // if that is wanted, everything.
 import type { Fetches } from './fetches.js';
+import type { Measures } from './measures.js';
 import type { ServingOptions } from './messages.js';
 import { MAX_FILL_BYTES } from './page-filler.js';
 import { PageRanges, rangesOf } from './page-ranges.js';
@@ -81,8 +82,10 @@ export class Ahead {
 export function preparation(
   { replay, backgroundFill }: ServingOptions,
   recorder: WorkingSetRecorder | undefined,
+  measures: Measures | undefined,
 ): (session: Session) => void {
   return (session) => {
+    session.measures = measures;
     session.recorded = recorder?.takes(session.pageSize) === true;
     const fits = replay?.pageSize === session.pageSize;
     const bounds = fits ? rangesOf(session.regions, replay.extents, session.pageSize) : [];

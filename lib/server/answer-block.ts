@@ -15,6 +15,8 @@ export class AnswerBlock {
   readonly firstPages = new Int32Array(ROWS);
   /** The faulting page the row was planned for, or -1. */
   readonly demands = new Int32Array(ROWS);
+  /** 1 where somebody is known to wait for a page of the row. */
+  readonly asked = new Uint8Array(ROWS);
   /** 1 where the row shows bytes of the source, which must be unchanged when it is given. */
   readonly fromSource = new Uint8Array(ROWS);
   count = 0;
@@ -80,6 +82,11 @@ export class AnswerBlock {
     }
   }
 
+  /** The last row's faulting page stands in for one that is in another row. */
+  standsIn(): void {
+    this.asked[this.count - 1] = 0;
+  }
+
   op(row: number): number {
     return this.values[row * Answer.fields + Answer.op]!;
   }
@@ -111,6 +118,7 @@ export class AnswerBlock {
     this.firstPages[row] = first;
     this.demands[row] = demand;
     this.fromSource[row] = 0;
+    this.asked[row] = demand < 0 ? 0 : 1;
     const at = row * Answer.fields;
     this.values[at + Answer.slot] = session.slot;
     this.values[at + Answer.op] = op;

@@ -33,6 +33,10 @@ export interface FaultServerOptions {
   readonly replay?: WorkingSet;
   /** Records what is asked for; `earlier` is added to it. Default: nothing is recorded. */
   readonly record?: boolean | { readonly earlier: WorkingSet };
+  /** Times every answer, for `histograms()`. One more call into the addon for each batch of faults. Default false. */
+  readonly measure?: boolean;
+  /** Keeps a trace of the faults, for `takeTrace()`. Default false. */
+  readonly trace?: boolean;
   /** Where the numbers of sessions come from: one for several servers makes a number mean one session. */
   readonly numbers?: { next: number };
 }

@@ -11,8 +11,10 @@ import {
   checkAttachment,
   checkOptions,
 } from './fault-server-options.js';
+import { FaultTrace, type TracedFault } from './fault-trace.js';
 import { FetchPool } from './fetch-pool.js';
-import type { AttachMessage, FromServing, ServingOptions, SessionStats } from './messages.js';
+import { type Histogram, Measures, type OutcomeName, outcomes } from './measures.js';
+import type { AttachMessage, FromServing, ServingOptions, SessionStats, SessionSummary } from './messages.js';
 import { type SourceSpec, portable } from './page-source.js';
 import { WorkerHandle } from './worker-handle.js';
 import { type WorkingSet, WorkingSetRecorder } from './working-set.js';
@@ -34,7 +36,9 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   readonly #workers: WorkerHandle[] = [];
   readonly #fetchPool: FetchPool;
   readonly #sessions = new Map<number, Attached>();
-  readonly #statsRequests = new Map<number, (stats: readonly SessionStats[]) => void>();
+  readonly #statsRequests = new Map<number, (stats: readonly (SessionSummary | SessionStats)[]) => void>();
+  readonly #measures: Measures[] = [];
+  readonly #traces: FaultTrace[] = [];
   readonly #numbers: { next: number };
   readonly #recorder: WorkingSetRecorder | undefined;
   #nextRequest = 1;
@@ -76,7 +80,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     };
     try {
       for (const ports of server.#fetchPool.portsOfServing) {
-        server.#adopt(await WorkerHandle.start(serving, ports));
+        server.#adopt(await WorkerHandle.start({ ...serving, ...server.#watched(options) }, ports));
       }
     } catch (error) {
       await server.close();
@@ -134,13 +138,37 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.#sessions.get(session)?.worker.send({ type: 'orphaned', session });
   }
 
+  /** With the states of all pages, which takes a look at each of them. */
   async stats(): Promise<SessionStats[]> {
+    return (await this.#ask(true)) as SessionStats[];
+  }
+
+  /** Without the states of pages. */
+  async summaries(): Promise<SessionSummary[]> {
+    return this.#ask(false);
+  }
+
+  /** How long answers took, by what they were; empty unless they are measured. */
+  histograms(): { readonly outcome: OutcomeName; readonly histogram: Histogram }[] {
+    return this.#measures.flatMap((one) => outcomes.map((outcome) => ({ outcome, histogram: one.histogram(outcome) })));
+  }
+
+  /** The faults since the last call, and how many more there were that could not be kept; none unless they are traced. */
+  takeTrace(): { faults: TracedFault[]; lost: number } {
+    const taken = this.#traces.map((trace) => trace.take());
+    return {
+      faults: taken.flatMap(({ faults }) => faults),
+      lost: taken.reduce((sum, { lost }) => sum + lost, 0),
+    };
+  }
+
+  async #ask(states: boolean): Promise<(SessionSummary | SessionStats)[]> {
     const perWorker = this.#workers.map(
       (worker) =>
-        new Promise<readonly SessionStats[]>((resolve) => {
+        new Promise<readonly (SessionSummary | SessionStats)[]>((resolve) => {
           const request = this.#nextRequest++;
           this.#statsRequests.set(request, resolve);
-          if (!worker.send({ type: 'stats', request })) resolve([]);
+          if (!worker.send({ type: 'stats', request, states })) resolve([]);
         }),
     );
     return (await Promise.all(perWorker)).flat();
@@ -206,6 +234,15 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     }
     this.#sessions.clear();
     this.emit('close');
+  }
+
+  /** What the next worker writes down for us to read. */
+  #watched({ measure = false, trace = false }: FaultServerOptions): Pick<ServingOptions, 'measures' | 'trace'> {
+    const measures = measure ? new Measures() : undefined;
+    const traced = trace ? new FaultTrace() : undefined;
+    if (measures !== undefined) this.#measures.push(measures);
+    if (traced !== undefined) this.#traces.push(traced);
+    return { ...(measures && { measures: measures.shared }), ...(traced && { trace: traced.shared }) };
   }
 
   #adopt(worker: WorkerHandle): void {

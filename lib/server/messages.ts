@@ -46,6 +46,9 @@ export interface ServingOptions {
   readonly fetchesAsked: SharedArrayBuffer;
   /** Of a WorkingSetRecorder, where what is asked for is recorded. */
   readonly recording?: SharedArrayBuffer;
+  /** Of Measures and a FaultTrace, one of each for this worker; none where nobody wants to know. */
+  readonly measures?: SharedArrayBuffer;
+  readonly trace?: SharedArrayBuffer;
   /** Brought before it is asked for, to sessions with pages of that size. */
   readonly replay?: WorkingSet;
   /** Everything is brought in the end. */
@@ -71,7 +74,8 @@ export type ToServing =
   | { readonly type: 'drain' }
   | { readonly type: 'orphaned'; readonly session: number }
   | { readonly type: 'release'; readonly session: number }
-  | { readonly type: 'stats'; readonly request: number }
+  /** Without `states` nobody looks at every page. */
+  | { readonly type: 'stats'; readonly request: number; readonly states: boolean }
   | { readonly type: 'stop' };
 
 export type FromServing =
@@ -94,7 +98,7 @@ export type FromServing =
       readonly reason: string;
     }
   | { readonly type: 'source-failed'; readonly reason: string }
-  | { readonly type: 'stats'; readonly request: number; readonly sessions: readonly SessionStats[] };
+  | { readonly type: 'stats'; readonly request: number; readonly sessions: readonly (SessionSummary | SessionStats)[] };
 
 /** A read for a fetch worker; its bytes go to `arena` at `arenaOffset`. */
 export interface FetchRequest {

@@ -80,8 +80,10 @@ export class PageFiller {
     for (let at = first; at < end; at += pagesPerPiece) {
       const count = Math.min(pagesPerPiece, end - at);
       // Whom a piece without the faulting page falls short of can only be found out by trying its first page alone.
-      const asked = demand < 0 || (demand >= at && demand < at + count) ? demand : at;
+      const elsewhere = demand >= 0 && (demand < at || demand >= at + count);
+      const asked = elsewhere ? at : demand;
       this.#piece(session, region, at, count, asked, address + (at - first) * session.pageSize, cached);
+      if (elsewhere) this.#answers.standsIn();
     }
   }
 

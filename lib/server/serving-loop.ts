@@ -10,7 +10,9 @@ import { Arrivals } from './arrivals.js';
 import { Deadlines } from './deadlines.js';
 import { Draining } from './draining.js';
 import { FaultDecider } from './fault-decider.js';
+import { FaultTrace } from './fault-trace.js';
 import { Fetches } from './fetches.js';
+import { Measures } from './measures.js';
 import type { FromServing, ServingOptions, ToServing } from './messages.js';
 import { PageFiller } from './page-filler.js';
 import type { PageSource } from './page-source.js';
@@ -47,6 +49,8 @@ export class ServingLoop {
   readonly #ahead: Ahead;
   readonly #arrivals: Arrivals;
   readonly #sessions: Sessions;
+  readonly #measures: Measures | undefined;
+  readonly #trace: FaultTrace | undefined;
   #drainProgress = false;
   #aheadProgress = false;
   #sourceFailure: string | undefined;
@@ -63,6 +67,8 @@ export class ServingLoop {
     this.#port = port;
     this.#options = options;
     this.#source = source;
+    this.#measures = options.measures && new Measures(options.measures);
+    this.#trace = options.trace && new FaultTrace(options.trace);
     this.#queue = new (native().FaultQueue)(this.#answers.values, this.#events, this.#queueControl);
     this.#queueControl[QueueControl.spinUs] = options.spinUs;
     if (this.#queue.error() < 0) throw new KernelError(this.#queue.error(), 'epoll_create');
@@ -72,7 +78,7 @@ export class ServingLoop {
     const sourceFailure = () => this.#sourceFailure;
     const { faultDeadlineMs, onFailure, sourceSizeBytes } = options;
     const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
-    const sessions = new Sessions(this.#queue, post, preparation(options, recorder));
+    const sessions = new Sessions(this.#queue, post, preparation(options, recorder, this.#measures));
     this.#sessions = sessions;
     const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#fetches = fetches;
@@ -82,7 +88,7 @@ export class ServingLoop {
     const parts = { answers, filler, fetches, policy, recorder, faultDeadlineMs, sourceFailure, flush };
     this.#decider = new FaultDecider(parts);
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
-    this.#draining = new Draining({ answers, unasked, faultDeadlineMs, flush });
+    this.#draining = new Draining({ answers, unasked, fetches, sessions, faultDeadlineMs, sourceFailure, flush });
     this.#ahead = new Ahead({ unasked, fetches, sessions });
     this.#settling = this.#newSettling();
     this.#arrivals = this.#newArrivals();
@@ -92,6 +98,7 @@ export class ServingLoop {
     return new Settling({
       answers: this.#answers,
       faultDeadlineMs: this.#options.faultDeadlineMs,
+      measures: this.#measures,
       sourceFailure: () => this.#sourceFailure,
       gone: (session) => {
         this.#sessions.detach(session, 'gone');
@@ -123,12 +130,16 @@ export class ServingLoop {
   run(): void {
     this.#post({ type: 'ready', wakeFd: this.#queue.wakeFd() });
     while (!this.#stopped) {
+      // Only where it is measured: the time of the answers is wanted without that of waiting for the next faults.
+      if (this.#measures !== undefined && this.#answers.count > 0) this.#flush();
       this.#verify();
       this.#queueControl[QueueControl.rowsToAnswer] = this.#answers.count;
       this.#queueControl[QueueControl.timeoutMs] = this.#timeout();
       this.#queue.answerAndWait();
       const rows = this.#queueControl[QueueControl.rowsRead]!;
       if (rows < 0) throw new KernelError(rows, 'epoll_wait');
+      this.#measures?.read();
+      this.#trace?.read();
       this.#settle();
       const woken = this.#dispatch(rows);
       if (woken) {
@@ -137,7 +148,7 @@ export class ServingLoop {
       }
       this.#retry();
       this.#tick();
-      this.#drain();
+      this.#drainProgress = this.#sessions.toDrain.size > 0 && this.#draining.round();
       this.#aheadProgress = this.#sessions.ahead.size > 0 && this.#bringAhead(rows > 0);
     }
     this.#sessions.close();
@@ -169,6 +180,7 @@ export class ServingLoop {
   readonly #flush = (): void => {
     this.#verify();
     this.#queue.answer(this.#answers.count);
+    this.#measures?.given();
     this.#settle();
   };
 
@@ -201,6 +213,7 @@ export class ServingLoop {
   #fault(session: Session, address: number, flags: number): void {
     session.counters.faults++;
     const region = session.regionAt(address);
+    if (this.#trace !== undefined) this.#traceFault(session, region, address, flags);
     if (region === undefined) {
       const reason = `a fault at 0x${address.toString(16)}, which is in no mapping of the handshake`;
       this.#sessions.park(session, reason);
@@ -210,6 +223,11 @@ export class ServingLoop {
     const page = region.firstPage + Math.floor((address - region.start) / session.pageSize);
     if (session.parked !== undefined) session.wait(page, session.parked, this.#options.faultDeadlineMs);
     else this.#decide(session, region, page, flags, false);
+  }
+
+  #traceFault(session: Session, region: ServedRegion | undefined, address: number, flags: number): void {
+    const page = region === undefined ? -1 : region.firstPage + Math.floor((address - region.start) / session.pageSize);
+    this.#trace?.add(session.id, page, flags);
   }
 
   #otherEvent(kind: number, at: number): void {
@@ -277,7 +295,7 @@ export class ServingLoop {
         break;
       }
       case 'stats':
-        this.#post({ type: 'stats', request: message.request, sessions: this.#sessions.stats() });
+        this.#post({ type: 'stats', request: message.request, sessions: this.#sessions.stats(message.states) });
         break;
       case 'stop':
         this.#stopped = true;
@@ -297,36 +315,8 @@ export class ServingLoop {
     this.#deadlines.check(now);
   }
 
-  /** Demand has been looked after in this round: one step for each session that is to be completed. */
-  #drain(): void {
-    this.#drainProgress = false;
-    if (this.#sessions.toDrain.size === 0) return;
-    for (const session of this.#sessions.toDrain) {
-      if (session.parked !== undefined) continue;
-      if (session.leaving) {
-        this.#drainProgress = true;
-        this.#leave(session);
-      } else if (this.#sourceFailure === undefined && !this.#fetches.full(session) && this.#draining.step(session)) {
-        this.#drainProgress = true;
-      } else if (this.#answers.count > 0) {
-        // What is planned is given first: then it shows whether that was all.
-        this.#drainProgress = true;
-      } else if (this.#draining.complete(session)) {
-        this.#drainProgress = true;
-        this.#draining.finish(session);
-      }
-    }
-  }
-
   #bringAhead(demand: boolean): boolean {
     return this.#sourceFailure === undefined && this.#ahead.step(demand);
-  }
-
-  /** What came between the last answers and UNREGISTER has been read in this round, unless the kernel says otherwise. */
-  #leave(session: Session): void {
-    this.#draining.probe(session);
-    this.#flush();
-    if (session.left) this.#sessions.detach(session, 'drained');
   }
 
   readonly #post = (message: FromServing): void => {

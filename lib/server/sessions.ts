@@ -94,8 +94,11 @@ export class Sessions {
     this.#post({ type: 'parked', session: session.id, reason });
   }
 
-  stats(): SessionStats[] {
-    return this.all().map((session) => ({ ...summaryOf(session), states: session.states.counts() }));
+  stats(states: boolean): (SessionSummary | SessionStats)[] {
+    return this.all().map((session) => ({
+      ...summaryOf(session),
+      ...(states && { states: session.states.counts() }),
+    }));
   }
 
   close(): void {

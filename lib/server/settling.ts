@@ -2,6 +2,7 @@
 import { errnoName } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
+import { type Measures, outcomes } from './measures.js';
 import { PageState } from './page-states.js';
 import { MAX_ATTEMPTS, type Session } from './session.js';
 
@@ -15,6 +16,8 @@ const EINVAL = -22;
 const ENOTTY = -25;
 const ECANCELED = -125;
 
+const [MAPPED, FILLED, ZEROED, POISONED] = outcomes.keys() as unknown as [number, number, number, number];
+
 /** A page to be decided again, by itself. */
 export interface Retry {
   readonly session: Session;
@@ -25,6 +28,7 @@ export interface Retry {
 export interface SettlingParts {
   readonly answers: AnswerBlock;
   readonly faultDeadlineMs: number;
+  readonly measures: Measures | undefined;
   readonly sourceFailure: () => string | undefined;
   /** The address space of the session is gone. */
   readonly gone: (session: Session) => void;
@@ -67,6 +71,7 @@ export class Settling {
     const first = this.#answers.firstPages[row]!;
     if (first < 0) return;
     const pages = bytes / session.pageSize;
+    if (this.#parts.measures !== undefined) this.#measure(this.#parts.measures, session, row);
     switch (this.#answers.op(row)) {
       case AnswerOp.continue:
       case AnswerOp.copy:
@@ -90,6 +95,25 @@ export class Settling {
         this.#parts.poisoned(session, first, waiting?.reason ?? 'the policy says so');
         break;
       }
+    }
+  }
+
+  /** What has waited is measured when nobody waits for it any more. */
+  #measure(measures: Measures, session: Session, row: number): void {
+    if (this.#answers.asked[row] === 0 || session.waiting.has(this.#answers.demands[row]!)) return;
+    const filled = session.states.bytes[this.#answers.firstPages[row]!] === PageState.fetching;
+    switch (this.#answers.op(row)) {
+      case AnswerOp.continue:
+        measures.answered(filled ? FILLED : MAPPED);
+        break;
+      case AnswerOp.copy:
+        measures.answered(filled ? FILLED : ZEROED);
+        break;
+      case AnswerOp.zeropage:
+        measures.answered(ZEROED);
+        break;
+      case AnswerOp.poison:
+        measures.answered(POISONED);
     }
   }
 

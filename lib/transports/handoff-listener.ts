@@ -12,6 +12,7 @@ import { checkMemory, checkUserfaultfd } from './descriptors.js';
 import { type Dialect, parseHandshake } from './dialects.js';
 import { receiveHandshake } from './handshake.js';
 import { checkMappings } from './mappings.js';
+import { STATUS_REQUEST } from './status-request.js';
 import { listenAt, removeSocket } from './socket-path.js';
 
 export interface ListenerOptions {
@@ -21,6 +22,8 @@ export interface ListenerOptions {
   readonly allowUids?: readonly number[];
   /** How long a client may take for its handshake, in milliseconds. Default 10,000. */
   readonly handshakeTimeoutMs?: number;
+  /** What `uffd serve --status` is told beside the sessions. */
+  readonly about?: Readonly<Record<string, unknown>>;
 }
 
 export interface ListenerEvents {
@@ -33,6 +36,8 @@ export interface ListenerEvents {
 
 const EAGAIN = -11;
 const ACCEPT_AGAIN_MS = 100;
+/** In one answer, which has to fit into the socket's buffer. */
+const MAX_SESSIONS_TOLD = 256;
 
 interface Client {
   readonly connection: Connection;
@@ -117,6 +122,10 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       peer = connection.peer();
       this.#checkPeer(peer.uid);
       const { text } = await receiveHandshake(connection, descriptors, this.#options.handshakeTimeoutMs ?? 10_000);
+      if (text === STATUS_REQUEST && descriptors.length === 0) {
+        await this.#status(connection, peer);
+        return;
+      }
       const { attachment, dialect } = this.#check(text, descriptors);
       const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd });
       this.#accepted(session, { connection, dialect, pidfd: peer.pidfd }, peer);
@@ -125,6 +134,20 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     } finally {
       this.#shaking.delete(connection);
     }
+  }
+
+  /** One line: who is served, and how far each is. */
+  async #status(connection: Connection, peer: { pidfd: number }): Promise<void> {
+    if (peer.pidfd >= 0) native().closeFd(peer.pidfd);
+    const summaries = await this.#server.summaries();
+    const sessions = summaries.slice(0, MAX_SESSIONS_TOLD).map(({ waiting, ...rest }) => ({
+      ...rest,
+      waiting: waiting.length,
+      ...(waiting[0] !== undefined && { reason: waiting[0].reason }),
+    }));
+    const told = { event: 'status', ...this.#options.about, sessionCount: summaries.length, sessions };
+    connection.send(`${JSON.stringify(told)}\n`);
+    connection.close();
   }
 
   #checkPeer(uid: number): void {

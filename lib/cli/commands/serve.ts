@@ -5,14 +5,17 @@ import type { FaultServer } from '../../server/fault-server.js';
 import { fileSource } from '../../sources/file.js';
 import type { HandoffListener } from '../../transports/handoff-listener.js';
 import { ExitCode, onStopRequest } from '../exit.js';
-import { cpuList, duration, wholeNumber } from '../options.js';
+import { address, cpuList, duration, wholeNumber } from '../options.js';
 import { ServeLog, reportReady } from '../serve-log.js';
 import { type ServingOptions, Serving, snapshotsOf } from '../serving.js';
+import { showStatus } from '../status.js';
+import { TraceWriter, startMetrics } from '../watching.js';
 import { RecordWriter, type WorkingSetOptions, prepareWorkingSets } from '../working-set.js';
 
 interface ServeOptions extends ServingOptions, WorkingSetOptions {
   socket: string[];
   drainTimeout: number;
+  status: boolean;
   readyFd?: number;
   exitOnStdinClose: boolean;
   json: boolean;
@@ -59,6 +62,9 @@ export function addServe(program: Command): void {
     .option('--record <file>', 'write down which pages are asked for, beside those in the file already')
     .option('--replay <file>', 'bring the pages of such a file before they are asked for')
     .option('--background-fill', 'bring everything in the end, behind what is asked for', false)
+    .option('--metrics <[host:]port>', 'answer Prometheus at http://HOST:PORT/metrics (127.0.0.1)', address)
+    .option('--trace <file>', 'write every fault to this file, one JSON object a line')
+    .option('--status', 'ask the server that listens at --socket how it is, and end', false)
     .option('--spin <us>', 'poll so many microseconds before sleeping', wholeNumber(0, 1_000_000), 0)
     .option('--cpus <list>', 'CPUs of the serving threads, e.g. 0,1', cpuList, [])
     .option('--ready-fd <fd>', 'write a line to this descriptor when listening', wholeNumber(0, 2 ** 20))
@@ -71,7 +77,7 @@ export function addServe(program: Command): void {
         '\nA second signal ends at once.',
     )
     .action(async (file: string | undefined, options: ServeOptions) => {
-      process.exitCode = await serve(file, options);
+      process.exitCode = options.status ? await showStatus(options) : await serve(file, options);
     });
 }
 
@@ -82,19 +88,23 @@ async function serve(file: string | undefined, options: ServeOptions): Promise<n
   if ((options.record ?? options.replay) !== undefined && snapshots.length > 1) {
     throw new UffdError('ERR_INVALID_ARGUMENT', '--record and --replay are of one snapshot: serve each by a process');
   }
-  let writer: RecordWriter | undefined;
+  const closing: (() => void | Promise<void>)[] = [];
   try {
     for (const { path, sockets } of snapshots) {
       const sets = await workingSets(path, options, log);
-      const server = await serving.start(path, fileSource(path), options, sets.options);
+      const served = await serving.start(path, fileSource(path), options, sets.options);
       if (options.record !== undefined && sets.snapshot !== undefined) {
-        writer = new RecordWriter(server, options.record, sets.snapshot, log);
+        const writer = new RecordWriter(served.server, options.record, sets.snapshot, log);
+        closing.push(() => {
+          writer.close();
+        });
       }
-      reportServer(server, log, () => {
+      reportServer(served.server, log, () => {
         serving.stopListening();
       });
-      for (const socket of sockets) reportListener(serving.listen(server, socket, options), log);
+      for (const socket of sockets) reportListener(serving.listen(served, socket, options), log);
     }
+    await watch(serving, options, log, closing);
     const stopped = stopRequest(options.exitOnStdinClose, serving);
     for (const { listener, file, source } of serving.all()) {
       log.say({ event: 'listening', socket: listener.path, file, sizeBytes: source.sizeBytes });
@@ -107,8 +117,21 @@ async function serve(file: string | undefined, options: ServeOptions): Promise<n
     serving.stopListening();
     return await drain(serving, options.drainTimeout, log);
   } finally {
-    writer?.close();
+    for (const close of closing) await close();
     await serving.close();
+  }
+}
+
+async function watch(serving: Serving, options: ServeOptions, log: ServeLog, closing: (() => void | Promise<void>)[]) {
+  if (options.metrics !== undefined) {
+    const endpoint = await startMetrics(serving.served, options.metrics);
+    closing.push(() => endpoint.close());
+    log.say({ event: 'metrics', url: endpoint.url });
+  }
+  if (options.trace !== undefined) {
+    const servers = serving.served.map(({ server }) => server);
+    const trace = await TraceWriter.start(servers, options.trace, log);
+    closing.push(() => trace.close());
   }
 }
 
