@@ -30,7 +30,9 @@ export type { FailurePolicy, SessionCounters, SessionStats, SessionSummary } fro
 export type { ModuleReference, PageSource, SourceSpec } from './server/page-source.js';
 export type { StateCounts } from './server/page-states.js';
 export type { DemandFault, FaultPolicy, PageWindow } from './server/policy.js';
+export type { WorkingSet } from './server/working-set.js';
 export { fileSource } from './sources/file.js';
+export { type HttpSourceOptions, httpSource } from './sources/http.js';
 export { moduleSource, objectSource } from './sources/user.js';
 export { type HandOffOptions, Handoff, handOff } from './transports/hand-off.js';
 export { HandoffListener, type ListenerEvents, type ListenerOptions } from './transports/handoff-listener.js';

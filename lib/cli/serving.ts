@@ -4,6 +4,7 @@ import { FaultServer, type FaultServerOptions } from '../server/fault-server.js'
 import type { Address } from '../observe/endpoint.js';
 import type { FailurePolicy } from '../server/messages.js';
 import type { SourceSpec } from '../server/page-source.js';
+import { displayUrl, isUrl } from '../sources/url.js';
 import { HandoffListener } from '../transports/handoff-listener.js';
 
 export interface ServingOptions {
@@ -29,18 +30,19 @@ export interface Snapshot {
 
 /**
  * From `FILE --socket S ...` or `--socket S=FILE ...`, by snapshot.
- * @throws UffdError ERR_INVALID_ARGUMENT
+ * @param wrong called with what is wrong with them
  */
-export function snapshotsOf(file: string | undefined, sockets: readonly string[]): Snapshot[] {
+export function snapshotsOf(
+  file: string | undefined,
+  sockets: readonly string[],
+  wrong: (problem: string) => never,
+): Snapshot[] {
   if (file !== undefined) return [{ path: file, sockets }];
   const bySnapshot = new Map<string, string[]>();
   for (const pair of sockets) {
     const at = pair.indexOf('=');
     if (at <= 0 || at === pair.length - 1) {
-      throw new UffdError(
-        'ERR_INVALID_ARGUMENT',
-        `--socket ${pair} names no snapshot: give a FILE, or --socket PATH=FILE`,
-      );
+      wrong(`missing required argument 'file': give it, or --socket PATH=FILE instead of --socket ${pair}`);
     }
     const path = pair.slice(at + 1);
     bySnapshot.set(path, [...(bySnapshot.get(path) ?? []), pair.slice(0, at)]);
@@ -49,6 +51,7 @@ export function snapshotsOf(file: string | undefined, sockets: readonly string[]
 }
 
 export interface Served {
+  /** As it is told: of a URL without what may be secret. */
   readonly file: string;
   readonly source: SourceSpec;
   readonly server: FaultServer;
@@ -81,7 +84,7 @@ export class Serving {
       numbers: this.#numbers,
       ...more,
     });
-    const served = { file, source, server, listeners: [] };
+    const served = { file: isUrl(file) ? displayUrl(file) : file, source, server, listeners: [] };
     this.served.push(served);
     return served;
   }

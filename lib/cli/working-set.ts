@@ -1,5 +1,6 @@
 // `--record FILE` and `--replay FILE`: working sets checked against the snapshot at the start, written while it is served.
-import { existsSync } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { messageOf } from '../errors.js';
 import type { FaultServer } from '../server/fault-server.js';
 import type { WorkingSet } from '../server/working-set.js';
@@ -30,6 +31,7 @@ export async function prepareWorkingSets(
   { record, replay }: WorkingSetOptions,
   log: ServeLog,
 ): Promise<PreparedWorkingSets> {
+  if (record !== undefined) accessSync(dirname(record), constants.W_OK | constants.X_OK);
   const replayed = replay === undefined ? undefined : readWorkingSet(replay);
   const recorded = record !== undefined && existsSync(record) ? readWorkingSet(record) : undefined;
   const known = [replayed, recorded].filter((one) => one !== undefined).map(({ snapshot }) => snapshot);

@@ -13,8 +13,8 @@ import type { WorkingSetRecorder } from './working-set.js';
 
 /** While faults come: what a fault that comes now waits for at most, some tens of microseconds. */
 const STEP_UNDER_DEMAND_BYTES = 256 * 1024;
-/** Rounds without a fault after which nobody seems to be waiting. */
-const QUIET_ROUNDS = 16;
+/** Without a fault for so long, nobody seems to be waiting. */
+const QUIET_MS = 2;
 /** Pages that are there already and are passed over in one step. */
 const LOOKED_AT_PER_STEP = 65_536;
 
@@ -26,16 +26,19 @@ export interface AheadParts {
 
 export class Ahead {
   readonly #parts: AheadParts;
-  #quietRounds = 0;
+  #lastDemand = 0;
 
   constructor(parts: AheadParts) {
     this.#parts = parts;
   }
 
-  /** Plans a step of one session, of the next one at the next call. True when there is more to do at once. */
+  /**
+   * Plans a step of one session, of the next one at the next call. True when there is more to do at once.
+   * @param demand faults have come since the last step
+   */
   step(demand: boolean): boolean {
     const { ahead } = this.#parts.sessions;
-    this.#quietRounds = demand ? 0 : this.#quietRounds + 1;
+    if (demand) this.#lastDemand = performance.now();
     for (const session of ahead) {
       if (this.#ended(session)) {
         ahead.delete(session);
@@ -60,7 +63,8 @@ export class Ahead {
     const page = cursor.next(session.states.bytes, PageState.absent, LOOKED_AT_PER_STEP);
     if (page < 0) return true;
     const region = session.regionOfPage(page);
-    const bytes = this.#quietRounds > QUIET_ROUNDS ? MAX_FILL_BYTES : STEP_UNDER_DEMAND_BYTES;
+    const quiet = performance.now() - this.#lastDemand > QUIET_MS;
+    const bytes = quiet ? MAX_FILL_BYTES : STEP_UNDER_DEMAND_BYTES;
     const steps = Math.max(1, bytes / session.pageSize);
     const most = Math.min(steps, cursor.end - page, region.firstPage + region.pages - page);
     const pages = session.states.run(PageState.absent, page, most);

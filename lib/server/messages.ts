@@ -114,5 +114,7 @@ export interface FetchArena {
 }
 export interface FetchReply {
   readonly id: number;
+  /** The source is not what it was: nothing of it can be shown any more. */
+  readonly sourceChanged?: boolean;
   readonly error?: string;
 }

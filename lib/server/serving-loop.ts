@@ -53,6 +53,8 @@ export class ServingLoop {
   readonly #trace: FaultTrace | undefined;
   #drainProgress = false;
   #aheadProgress = false;
+  /** A fault has come since something was last brought ahead. */
+  #faulted = false;
   #sourceFailure: string | undefined;
   #stopped = false;
   #lastTick = 0;
@@ -120,8 +122,8 @@ export class ServingLoop {
       settling: this.#settling,
       decider: this.#decider,
       faultDeadlineMs: this.#options.faultDeadlineMs,
-      readFailed: (error) => {
-        if (this.#source?.unchanged?.() === false) this.#failSource(error);
+      readFailed: (error, sourceChanged) => {
+        if (sourceChanged || this.#source?.unchanged?.() === false) this.#failSource(error);
       },
     });
   }
@@ -149,7 +151,7 @@ export class ServingLoop {
       this.#retry();
       this.#tick();
       this.#drainProgress = this.#sessions.toDrain.size > 0 && this.#draining.round();
-      this.#aheadProgress = this.#sessions.ahead.size > 0 && this.#bringAhead(rows > 0);
+      this.#aheadProgress = this.#sessions.ahead.size > 0 && this.#bringAhead();
     }
     this.#sessions.close();
     this.#fetches.close();
@@ -212,6 +214,7 @@ export class ServingLoop {
 
   #fault(session: Session, address: number, flags: number): void {
     session.counters.faults++;
+    this.#faulted = true;
     const region = session.regionAt(address);
     if (this.#trace !== undefined) this.#traceFault(session, region, address, flags);
     if (region === undefined) {
@@ -315,7 +318,9 @@ export class ServingLoop {
     this.#deadlines.check(now);
   }
 
-  #bringAhead(demand: boolean): boolean {
+  #bringAhead(): boolean {
+    const demand = this.#faulted;
+    this.#faulted = false;
     return this.#sourceFailure === undefined && this.#ahead.step(demand);
   }
 

@@ -36,6 +36,8 @@ export interface ListenerEvents {
 
 const EAGAIN = -11;
 const ACCEPT_AGAIN_MS = 100;
+/** How long the serving workers may take to say how they are. */
+const STATUS_MS = 5000;
 /** In one answer, which has to fit into the socket's buffer. */
 const MAX_SESSIONS_TOLD = 256;
 
@@ -123,7 +125,8 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       this.#checkPeer(peer.uid);
       const { text } = await receiveHandshake(connection, descriptors, this.#options.handshakeTimeoutMs ?? 10_000);
       if (text === STATUS_REQUEST && descriptors.length === 0) {
-        await this.#status(connection, peer);
+        await this.#status(connection);
+        if (peer.pidfd >= 0) native().closeFd(peer.pidfd);
         return;
       }
       const { attachment, dialect } = this.#check(text, descriptors);
@@ -137,9 +140,12 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   }
 
   /** One line: who is served, and how far each is. */
-  async #status(connection: Connection, peer: { pidfd: number }): Promise<void> {
-    if (peer.pidfd >= 0) native().closeFd(peer.pidfd);
+  async #status(connection: Connection): Promise<void> {
+    const late = setTimeout(() => {
+      connection.close();
+    }, STATUS_MS);
     const summaries = await this.#server.summaries();
+    clearTimeout(late);
     const sessions = summaries.slice(0, MAX_SESSIONS_TOLD).map(({ waiting, ...rest }) => ({
       ...rest,
       waiting: waiting.length,

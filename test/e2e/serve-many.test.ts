@@ -44,8 +44,8 @@ describe('several sockets', () => {
 
   it('a path without a snapshot is refused, with what is missing', async () => {
     const { code, stderr } = await uffd(['serve', '--socket', join(folder, 'none.sock')]);
-    expect(stderr).toMatch(/names no snapshot: give a FILE, or --socket PATH=FILE/);
-    expect(code).toBe(1);
+    expect(stderr).toMatch(/missing required argument 'file': give it, or --socket PATH=FILE/);
+    expect(code).toBe(2);
   });
 
   it('one snapshot that cannot be served is the end of all, and no socket file is left', async () => {

@@ -1,13 +1,15 @@
 // `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
-import { UffdError } from '../../errors.js';
 import type { FaultServer } from '../../server/fault-server.js';
+import type { SourceSpec } from '../../server/page-source.js';
 import { fileSource } from '../../sources/file.js';
+import { httpSource } from '../../sources/http.js';
+import { isUrl } from '../../sources/url.js';
 import type { HandoffListener } from '../../transports/handoff-listener.js';
 import { ExitCode, onStopRequest } from '../exit.js';
 import { address, cpuList, duration, wholeNumber } from '../options.js';
 import { ServeLog, reportReady } from '../serve-log.js';
-import { type ServingOptions, Serving, snapshotsOf } from '../serving.js';
+import { type ServingOptions, type Snapshot, Serving, snapshotsOf } from '../serving.js';
 import { showStatus } from '../status.js';
 import { TraceWriter, startMetrics } from '../watching.js';
 import { RecordWriter, type WorkingSetOptions, prepareWorkingSets } from '../working-set.js';
@@ -25,12 +27,26 @@ interface ServeOptions extends ServingOptions, WorkingSetOptions {
 const collect = (text: string, before: string[] = []) => [...before, text];
 const collectUid = (text: string, before: number[]) => [...before, wholeNumber(0, 2 ** 32 - 2)(text)];
 
+function addAheadAndWatching(command: Command): Command {
+  return command
+    .option('--record <file>', 'write down which pages are asked for, beside those in the file already')
+    .option('--replay <file>', 'bring the pages of such a file before they are asked for')
+    .option('--background-fill', 'bring everything in the end, behind what is asked for', false)
+    .option('--metrics <[host:]port>', 'answer Prometheus at http://HOST:PORT/metrics (127.0.0.1)', address)
+    .option('--trace <file>', 'write every fault to this file, one JSON object a line')
+    .option('--status', 'ask the server that listens at --socket how it is, and end', false);
+}
+
 export function addServe(program: Command): void {
-  program
-    .command('serve')
+  const command = program.command('serve');
+  addAheadAndWatching(command)
     .description('serve the page faults of other processes from a file')
-    .argument('[file]', 'the snapshot: bytes of the memory, page by page')
-    .requiredOption('--socket <path[=file]>', 'listen at this path, for clients of this snapshot (repeatable)', collect)
+    .argument('[file]', 'the snapshot, a file or an http(s) URL: bytes of the memory, page by page')
+    .requiredOption(
+      '--socket <path>',
+      'listen for clients at this path; PATH=FILE instead of a <file> (repeatable)',
+      collect,
+    )
     .addOption(
       new Option('--fill <way>', 'how absent pages get their bytes; auto: the measured best for the memory kind')
         .choices(['auto', 'copy', 'continue'])
@@ -59,12 +75,6 @@ export function addServe(program: Command): void {
         .default(10_000, '10s'),
     )
     .option('--allow-uid <uid>', 'let this user connect, beside root and our own (repeatable)', collectUid, [])
-    .option('--record <file>', 'write down which pages are asked for, beside those in the file already')
-    .option('--replay <file>', 'bring the pages of such a file before they are asked for')
-    .option('--background-fill', 'bring everything in the end, behind what is asked for', false)
-    .option('--metrics <[host:]port>', 'answer Prometheus at http://HOST:PORT/metrics (127.0.0.1)', address)
-    .option('--trace <file>', 'write every fault to this file, one JSON object a line')
-    .option('--status', 'ask the server that listens at --socket how it is, and end', false)
     .option('--spin <us>', 'poll so many microseconds before sleeping', wholeNumber(0, 1_000_000), 0)
     .option('--cpus <list>', 'CPUs of the serving threads, e.g. 0,1', cpuList, [])
     .option('--ready-fd <fd>', 'write a line to this descriptor when listening', wholeNumber(0, 2 ** 20))
@@ -76,23 +86,30 @@ export function addServe(program: Command): void {
       '\nSIGTERM and SIGINT complete every client (fill, unregister, wake) and exit 0, or 1 at --drain-timeout.' +
         '\nA second signal ends at once.',
     )
-    .action(async (file: string | undefined, options: ServeOptions) => {
-      process.exitCode = options.status ? await showStatus(options) : await serve(file, options);
+    .action(async (file: string | undefined, options: ServeOptions, command: Command) => {
+      process.exitCode = options.status
+        ? await showStatus(options)
+        : await serve(checkedSnapshots(file, options, command), options);
     });
 }
 
-async function serve(file: string | undefined, options: ServeOptions): Promise<number> {
+/** What is wrong with options that are right by themselves ends the command as wrong usage. */
+function checkedSnapshots(file: string | undefined, options: ServeOptions, command: Command): Snapshot[] {
+  const snapshots = snapshotsOf(file, options.socket, (problem) => command.error(`error: ${problem}`));
+  if ((options.record ?? options.replay) === undefined) return snapshots;
+  if (snapshots.length > 1) command.error('error: --record and --replay are of one snapshot: serve each by a process');
+  if (isUrl(snapshots[0]!.path)) command.error('error: --record and --replay are for files, not for URLs');
+  return snapshots;
+}
+
+async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Promise<number> {
   const log = new ServeLog(options.json, options.quiet);
   const serving = new Serving();
-  const snapshots = snapshotsOf(file, options.socket);
-  if ((options.record ?? options.replay) !== undefined && snapshots.length > 1) {
-    throw new UffdError('ERR_INVALID_ARGUMENT', '--record and --replay are of one snapshot: serve each by a process');
-  }
   const closing: (() => void | Promise<void>)[] = [];
   try {
     for (const { path, sockets } of snapshots) {
       const sets = await workingSets(path, options, log);
-      const served = await serving.start(path, fileSource(path), options, sets.options);
+      const served = await serving.start(path, await sourceOf(path), options, sets.options);
       if (options.record !== undefined && sets.snapshot !== undefined) {
         const writer = new RecordWriter(served.server, options.record, sets.snapshot, log);
         closing.push(() => {
@@ -147,6 +164,10 @@ async function workingSets(file: string, options: ServeOptions, log: ServeLog) {
       ...(prepared.replay !== undefined && { replay: prepared.replay }),
     },
   };
+}
+
+function sourceOf(path: string): SourceSpec | Promise<SourceSpec> {
+  return isUrl(path) ? httpSource(path) : fileSource(path);
 }
 
 /** Resolves at the first request to stop; a second one ends the process. */
