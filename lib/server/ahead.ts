@@ -13,6 +13,8 @@ import type { WorkingSetRecorder } from './working-set.js';
 
 /** While faults come: what a fault that comes now waits for at most, some tens of microseconds. */
 const STEP_UNDER_DEMAND_BYTES = 256 * 1024;
+/** Parts of the working set in one step: as many answers, of a microsecond or two each. */
+const PARTS_PER_STEP = 64;
 /** Without a fault for so long, nobody seems to be waiting. */
 const QUIET_MS = 2;
 /** Pages that are there already and are passed over in one step. */
@@ -58,26 +60,35 @@ export class Ahead {
 
   /** False when nothing can be done now: what is next has to be fetched. */
   #stepOf(session: Session): boolean {
+    const quiet = performance.now() - this.#lastDemand > QUIET_MS;
+    let pages = Math.max(1, (quiet ? MAX_FILL_BYTES : STEP_UNDER_DEMAND_BYTES) / session.pageSize);
+    for (let part = 0; part < PARTS_PER_STEP && pages > 0 && !session.aheadOf.ended; part++) {
+      const done = this.#part(session, pages);
+      if (done === 0) return part > 0;
+      pages -= done;
+    }
+    return true;
+  }
+
+  /** How much was done of at most so many pages: brought, planned to be, or found to be there. */
+  #part(session: Session, most: number): number {
     const { unasked, fetches } = this.#parts;
     const cursor = session.aheadOf;
     const page = cursor.next(session.states.bytes, PageState.absent, LOOKED_AT_PER_STEP);
-    if (page < 0) return true;
+    if (page < 0) return most;
     const region = session.regionOfPage(page);
-    const quiet = performance.now() - this.#lastDemand > QUIET_MS;
-    const bytes = quiet ? MAX_FILL_BYTES : STEP_UNDER_DEMAND_BYTES;
-    const steps = Math.max(1, bytes / session.pageSize);
-    const most = Math.min(steps, cursor.end - page, region.firstPage + region.pages - page);
-    const pages = session.states.run(PageState.absent, page, most);
+    const limit = Math.min(most, cursor.end - page, region.firstPage + region.pages - page);
+    const pages = session.states.run(PageState.absent, page, limit);
     // One read for this at a time: demand finds the other places free.
     const mayFetch = fetches.underWay === 0;
     try {
       const done = unasked.fill(session, region, page, pages, { cached: false, mayFetch });
       if (done > 0 || !fetches.available) cursor.pass(page + Math.max(1, done));
-      return done > 0;
+      return done;
     } catch {
       // User code that throws: whoever asks for the page gets its reason.
       cursor.pass(page + pages);
-      return true;
+      return pages;
     }
   }
 }
