@@ -119,6 +119,15 @@ int main(int argc, char **argv) {
   strcat(text, "]");
 
   if (is("empty-first")) close(connect_to(argv[3]));
+  if (is("cut-everywhere")) {
+    // One after the other, each ended after one byte more.
+    for (size_t sent = 0; sent < strlen(text); sent++) {
+      int cut = connect_to(argv[3]);
+      if (sent > 0) send_part(cut, text, sent, uffd);
+      close(cut);
+    }
+    printf("cut %zu\n", strlen(text));
+  }
   int server = connect_to(argv[3]);
   if (is("bytes")) {
     for (size_t i = 0; i < strlen(text); i++) send_part(server, text + i, 1, i == 0 ? uffd : -1);

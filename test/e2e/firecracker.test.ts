@@ -4,7 +4,17 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { requires } from '../support/requires.js';
-import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, until } from './support.js';
+import {
+  Serve,
+  compiled,
+  patternFile,
+  patternOf,
+  resourcesOf,
+  run,
+  temporaryFolder,
+  touches,
+  until,
+} from './support.js';
 
 const PAGES = 64;
 const SIZE = PAGES * 4096;
@@ -65,6 +75,24 @@ describe('the balloon', () => {
       expect(touches(stdout, 'again')).toEqual(content.map(() => 0));
     }
   });
+});
+
+it('a message that ends at any of its bytes is refused, and nothing is left of it', async () => {
+  const other = await Serve.start(snapshot, join(folder, 'cut.sock'));
+  const pid = other.process.pid!;
+  const { stdout } = await firecracker('all', '1.12', other.socket);
+  expect(touches(stdout, 'page')).toEqual(content);
+  await other.event('detached', { session: 1 });
+  const before = resourcesOf(pid).descriptors;
+  const cut = await firecracker('cut-everywhere', '1.12', other.socket);
+  expect(touches(cut.stdout, 'page')).toEqual(content);
+  const times = Number(/^cut (\d+)$/m.exec(cut.stdout)![1]);
+  const refused = () => other.events.filter(({ event }) => event === 'refused');
+  await until(() => refused().length === times);
+  for (const { reason } of refused()) expect(reason).toMatch(/closed the connection before its handshake was complete/);
+  await other.event('detached', { session: 2 });
+  await until(() => resourcesOf(pid).descriptors <= before);
+  expect(await other.stop()).toBe(0);
 });
 
 it('SIGTERM completes the memory, and says nothing on the socket', async () => {
