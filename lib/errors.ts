@@ -9,6 +9,7 @@ export const errorCodes = {
   ERR_CLOSED: 'The object was closed; its descriptor is not used again.',
   ERR_OUT_OF_RANGE: 'An offset, length, page or option is outside what is possible.',
   ERR_INVALID_ARGUMENT: 'An argument has the wrong type or an unknown value.',
+  ERR_NOT_FOR_MEMORY: 'No kernel can do this to that kind of memory; the message says why.',
   ERR_FEATURE_MISSING: 'The kernel lacks a userfaultfd feature that was asked for; see `missing`.',
   ERR_MAPPING_REGISTERED:
     'No ArrayBuffer is given over a registered mapping: reading it could wait for its own reader.',
@@ -26,6 +27,7 @@ export const errorCodes = {
   ERR_WORKER_FAILED: 'A worker thread of the server ended unexpectedly.',
 } as const;
 
+/** One of `errorCodes`. */
 export type ErrorCode = keyof typeof errorCodes;
 
 /** An error of the library itself. Match on `code`, never on the message. */

@@ -1,9 +1,28 @@
 // Everything the package exports.
 export { type ErrorCode, KernelError, MemoryFaultError, UffdError, errorCodes } from './errors.js';
 export { isSupported, type Support } from './supported.js';
-export { type FillWay, type MemoryKind, memoryKinds } from './memory/kinds.js';
-export { type AccessOptions, type AdviceName, type MapOptions, Mapping, type Protection } from './memory/mapping.js';
-export { type HugePageSize, Memfd, type MemfdOptions, type SealName } from './memory/memfd.js';
+export type { AnswerName, FillWay, MemoryKind, RegisterModeName, Since } from './memory/kinds/kind.js';
+export { memoryKinds } from './memory/kinds/kinds.js';
+export {
+  type AccessOptions,
+  type AdviceName,
+  type MapOptions,
+  type MappableMemory,
+  Mapping,
+  type Protection,
+} from './memory/mapping.js';
+export { type Extent, type HugePageSize, Memfd, type MemfdOptions, type SealName } from './memory/memfd.js';
+export { type MemoryPolicy, type PolicyMode } from './memory/mempolicy.js';
+export {
+  type PageCategory,
+  type PageEntry,
+  type PageRun,
+  type PageSpan,
+  type ScanOptions,
+  clearSoftDirty,
+  pageEntries,
+  scanPages,
+} from './memory/pagemap.js';
 export { pageSize } from './memory/page-size.js';
 export type {
   FaultEvent,
@@ -14,13 +33,14 @@ export type {
   UnknownEvent,
   UnknownFault,
 } from './userfaultfd/events.js';
-export type { AnswerName, FeatureName, RegisterModeName } from './userfaultfd/features.js';
+export type { Answer, AnswerOptions, MoveOptions, ProtectOptions } from './userfaultfd/answers.js';
+export type { FeatureName } from './userfaultfd/features.js';
 export { type OpenRoute, availableFeatures } from './userfaultfd/open.js';
 export type { Outcome } from './userfaultfd/outcome.js';
 export type { PageRange, Region } from './userfaultfd/region.js';
 export {
   type AddressRange,
-  type AnswerOptions,
+  type QueueStatus,
   type ReadOptions,
   Userfaultfd,
   type UserfaultfdOptions,

@@ -3,6 +3,7 @@ import { messageOf } from './errors.js';
 import { openUserfaultfd } from './userfaultfd/open.js';
 import { native } from './native/load.js';
 
+/** What `isSupported` found out. */
 export interface Support {
   /** A userfaultfd can be opened: with `kernelFaults` also for faults of kernel code, as KVM guests cause. */
   readonly supported: boolean;

@@ -1,6 +1,7 @@
 // The two that are compared, each given faulting memory: the server of this package, and the plain C handler.
 import { checked } from '../errors.js';
-import type { FillWay, memoryKinds } from '../memory/kinds.js';
+import type { FillWay } from '../memory/kinds/kind.js';
+import type { memoryKinds } from '../memory/kinds/kinds.js';
 import type { Mapping } from '../memory/mapping.js';
 import type { Memfd } from '../memory/memfd.js';
 import { native } from '../native/load.js';

@@ -1,6 +1,6 @@
 // Restoring all of a snapshot whose file is in the page cache, by touching it in random order.
 import { UffdError } from '../errors.js';
-import type { FillWay } from '../memory/kinds.js';
+import type { FillWay } from '../memory/kinds/kind.js';
 import { Mapping } from '../memory/mapping.js';
 import { Memfd } from '../memory/memfd.js';
 import { pageSize } from '../memory/page-size.js';

@@ -4,7 +4,11 @@ import { addAbortListener } from 'node:events';
 import { KernelError, MemoryFaultError, UffdError, checked } from '../errors.js';
 import { AccessKind, AccessOutcome, type NativeMapping } from '../native/contract.js';
 import { native } from '../native/load.js';
-import type { Memfd } from './memfd.js';
+import { anonymous } from './kinds/anonymous.js';
+import type { MemoryKind } from './kinds/kind.js';
+import { shmem } from './kinds/shmem.js';
+import { file } from './kinds/unserved.js';
+import { type MemoryPolicy, nodeMask, policyModes, policyOf } from './mempolicy.js';
 import { pageSize, roundUpToPages } from './page-size.js';
 
 const PROT = { none: 0, read: 1, write: 2, exec: 4 } as const;
@@ -29,11 +33,23 @@ export const Advice = {
   guardInstall: 102,
   guardRemove: 103,
 } as const;
+/** Names of madvise(2) advice. */
 export type AdviceName = keyof typeof Advice;
+/** What may be done to the pages (mprotect(2)). */
 export type Protection = 'none' | 'read' | 'readwrite';
 
 const protections: Record<Protection, number> = { none: PROT.none, read: PROT.read, readwrite: PROT.read | PROT.write };
 
+/** What can be mapped: a `Memfd`, a guest_memfd. */
+export interface MappableMemory {
+  readonly fd: number;
+  readonly sizeBytes: number;
+  readonly pageSize: number;
+  /** What a mapping of it can be registered for and answered with. */
+  kindOfMapping(shared: boolean): MemoryKind;
+}
+
+/** What of a memory is mapped, and how (mmap(2)). */
 export interface MapOptions {
   /** Default: the whole memfd. */
   readonly lengthBytes?: number;
@@ -45,15 +61,18 @@ export interface MapOptions {
   readonly protection?: Protection;
   /** Fault all pages in now (MAP_POPULATE). Default false. */
   readonly populate?: boolean;
+  /** Reserve no huge pages (MAP_NORESERVE): an access without one is SIGBUS. Default false. */
+  readonly noReserve?: boolean;
 }
 
+/** How an access can be ended. */
 export interface AccessOptions {
   /** Calls the thread back from a page that is not served; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 /** What a thread can do to a mapping and wait in until somebody has read a message. */
-export type MemoryChange = 'remove' | 'unmap' | 'populate';
+export type MemoryChange = 'remove' | 'unmap' | 'remap' | 'populate';
 
 /** What a mapping must know of whoever has it registered; the userfaultfd side implements it. */
 export interface Registration {
@@ -70,41 +89,75 @@ export class Mapping implements Disposable {
   readonly #registrations = new Set<Registration>();
   #viewed = false;
   #unmapped = false;
-  /** Where it begins in this process. */
-  readonly address: bigint;
+  #address: bigint;
   readonly lengthBytes: number;
   /** Bytes of one page: a huge page for hugetlb memory. */
   readonly pageSize: number;
+  /** What can be registered and answered there. */
+  readonly kind: MemoryKind;
 
-  private constructor(mapping: NativeMapping, lengthBytes: number, page: number) {
+  private constructor(mapping: NativeMapping, lengthBytes: number, page: number, kind: MemoryKind) {
     this.#native = mapping;
-    this.address = BigInt(mapping.address());
+    this.#address = BigInt(mapping.address());
     this.lengthBytes = lengthBytes;
     this.pageSize = page;
+    this.kind = kind;
   }
 
-  /** Maps a memfd. @throws KernelError of mmap(2) */
-  static map(memfd: Memfd, options: MapOptions = {}): Mapping {
-    const { offset = 0, shared = true, protection = 'readwrite', populate = false } = options;
-    const lengthBytes = roundUpToPages(options.lengthBytes ?? memfd.sizeBytes - offset, memfd.pageSize);
+  /** Maps a memfd. @throws KernelError of mmap(2): ENOMEM when huge pages cannot be reserved */
+  static map(memory: MappableMemory, options: MapOptions = {}): Mapping {
+    const { offset = 0, shared = true, protection = 'readwrite', populate = false, noReserve = false } = options;
+    const lengthBytes = roundUpToPages(options.lengthBytes ?? memory.sizeBytes - offset, memory.pageSize);
+    const flags = (shared ? MAP.shared : MAP.private) | (populate ? MAP.populate : 0) | (noReserve ? MAP.noReserve : 0);
+    const kind = memory.kindOfMapping(shared);
+    return Mapping.#create(memory.fd, offset, lengthBytes, protection, flags, memory.pageSize, kind);
+  }
+
+  /**
+   * Maps a file of a disk, which a userfaultfd can track the writes of (`wpAsync`) but not serve.
+   * @param fd stays the caller's @param options.lengthBytes must be given
+   */
+  static file(fd: number, options: MapOptions & { readonly lengthBytes: number }): Mapping {
+    const { offset = 0, shared = true, protection = 'readwrite', populate = false, lengthBytes } = options;
     const flags = (shared ? MAP.shared : MAP.private) | (populate ? MAP.populate : 0);
-    return Mapping.#create(memfd.fd, offset, lengthBytes, protection, flags, memfd.pageSize);
+    return Mapping.#create(fd, offset, roundUpToPages(lengthBytes), protection, flags, pageSize(), file);
   }
 
   /** Maps anonymous memory; with `shared` it is shmem, like a memfd nobody has the descriptor of. */
   static anonymous(lengthBytes: number, options: { shared?: boolean; protection?: Protection } = {}): Mapping {
     const { shared = false, protection = 'readwrite' } = options;
     const flags = MAP.anonymous | MAP.noReserve | (shared ? MAP.shared : MAP.private);
-    return Mapping.#create(-1, 0, roundUpToPages(lengthBytes), protection, flags, pageSize());
+    return Mapping.#create(
+      -1,
+      0,
+      roundUpToPages(lengthBytes),
+      protection,
+      flags,
+      pageSize(),
+      shared ? shmem : anonymous,
+    );
   }
 
-  static #create(fd: number, offset: number, length: number, protection: Protection, flags: number, page: number) {
+  static #create(
+    fd: number,
+    offset: number,
+    length: number,
+    protection: Protection,
+    flags: number,
+    page: number,
+    kind: MemoryKind,
+  ) {
     if (!Number.isSafeInteger(length) || length <= 0 || !Number.isSafeInteger(offset) || offset < 0) {
       throw new UffdError('ERR_OUT_OF_RANGE', `cannot map ${length} bytes at offset ${offset}`);
     }
     const mapping = new (native().Mapping)(fd, offset, length, protections[protection], flags);
     checked(mapping.error(), 'mmap', `${length} bytes`);
-    return new Mapping(mapping, length, page);
+    return new Mapping(mapping, length, page, kind);
+  }
+
+  /** Where it begins in this process. */
+  get address(): bigint {
+    return this.#address;
   }
 
   get unmapped(): boolean {
@@ -157,6 +210,40 @@ export class Mapping implements Disposable {
     this.advise(access === 'read' ? 'populateRead' : 'populateWrite', offset, lengthBytes);
   }
 
+  /**
+   * Moves the pages to another address (mremap(2)). With the feature eventRemap the registration goes with them and this
+   * waits until the event has been read, else the registration is dropped.
+   * @throws KernelError EBUSY while an access or a view uses the pages, UffdError ERR_WOULD_DEADLOCK
+   */
+  relocate(): void {
+    this.#refuseDeadlock('remap');
+    checked(this.#open().relocate(), 'mremap', 'an access or a view uses the pages, or the kernel cannot move them');
+    this.#address = BigInt(this.#native.address());
+  }
+
+  /**
+   * mbind(2): on which NUMA nodes pages of the range are allocated from now on; pages that are there stay. For shared
+   * memory it is a property of the memory. A guest_memfd ignores it before Linux 6.19, without an error.
+   * @throws KernelError EINVAL (a node that does not exist, a mode this kernel does not know)
+   */
+  setPolicy(policy: MemoryPolicy, offset = 0, lengthBytes = this.lengthBytes - offset): void {
+    this.#check(offset, lengthBytes);
+    const mode = policyModes[policy.mode] as number | undefined;
+    const nodes = policy.nodes ?? [];
+    if (mode === undefined || nodes.some((node) => !Number.isInteger(node) || node < 0 || node > 63)) {
+      throw new UffdError('ERR_INVALID_ARGUMENT', `unknown policy ${policy.mode}, or a node that is not 0 to 63`);
+    }
+    const detail = `${policy.mode} on nodes ${nodes.join(', ')}`;
+    checked(this.#open().setPolicy(offset, lengthBytes, mode, nodeMask(nodes), 0), 'mbind', detail);
+  }
+
+  /** get_mempolicy(2) with MPOL_F_ADDR: the policy of one page. */
+  policyAt(offset: number): Required<MemoryPolicy> {
+    this.#check(offset, 1);
+    const [mode, nodes] = checked(this.#open().policy(offset), 'get_mempolicy') as [number, bigint];
+    return policyOf(mode, nodes);
+  }
+
   /** mincore(2): for each base page of the range, whether it is in memory (for a memfd: in its page cache). */
   mincore(offset = 0, lengthBytes = this.lengthBytes - offset): boolean[] {
     this.#check(offset, lengthBytes);
@@ -196,6 +283,7 @@ export class Mapping implements Disposable {
     this.#native.unmap();
   }
 
+  /** The same as `unmap`. */
   [Symbol.dispose](): void {
     this.unmap();
   }

@@ -2,14 +2,20 @@
 import { UffdError, checked } from '../errors.js';
 import type { NativeMemfd } from '../native/contract.js';
 import { native } from '../native/load.js';
-import { roundUpToPages } from './page-size.js';
+import type { MemoryKind } from './kinds/kind.js';
+import { kindOfMemfd } from './kinds/kinds.js';
+import { secretmem } from './kinds/unserved.js';
+import type { MappableMemory } from './mapping.js';
+import { pageSize, roundUpToPages } from './page-size.js';
 
 /** memfd_create(2) flags. */
-const MFD = { cloexec: 1, allowSealing: 2, hugetlb: 4, noexecSeal: 8 } as const;
+const MFD = { cloexec: 1, allowSealing: 2, hugetlb: 4, noexecSeal: 8, exec: 16 } as const;
+const ENXIO = -6;
 const HUGE_SHIFT = 26;
 
 /** Seals by name (fcntl(2), "File Sealing"); futureWrite since 5.1, exec since 6.3. */
 export const Seal = { seal: 1, shrink: 2, grow: 4, write: 8, futureWrite: 16, exec: 32 } as const;
+/** Names of file seals. */
 export type SealName = keyof typeof Seal;
 
 /** Page sizes hugetlb memory can have on some machine; which of them this one has, the kernel says (ENODEV). */
@@ -30,6 +36,7 @@ const hugePageBytes: Record<HugePageSize, number> = {
   '16G': 2 ** 34,
 };
 
+/** What is asked of memfd_create(2). */
 export interface MemfdOptions {
   /** Bytes; rounded up to whole pages of the memory's own page size. */
   readonly sizeBytes: number;
@@ -41,17 +48,27 @@ export interface MemfdOptions {
   readonly sealable?: boolean;
   /** Not executable, and sealed to stay so (MFD_NOEXEC_SEAL, Linux 6.3). Default false. */
   readonly noexec?: boolean;
+  /** Executable whatever the sysctl vm.memfd_noexec says (MFD_EXEC, Linux 6.3). Default false. */
+  readonly exec?: boolean;
+}
+
+/** A range of a memfd that is no hole. */
+export interface Extent {
+  readonly offset: number;
+  readonly lengthBytes: number;
 }
 
 /** A memfd (memfd_create(2), Linux 3.17). Close-on-exec. */
-export class Memfd implements Disposable {
+export class Memfd implements MappableMemory, Disposable {
   readonly #native: NativeMemfd;
+  readonly #secret: boolean;
   #closed = false;
   /** Bytes of one page of its memory. */
   readonly pageSize: number;
 
-  private constructor(descriptor: NativeMemfd) {
+  private constructor(descriptor: NativeMemfd, secret: boolean) {
     this.#native = descriptor;
+    this.#secret = secret;
     this.pageSize = this.#status()[2];
   }
 
@@ -59,11 +76,11 @@ export class Memfd implements Disposable {
    * @throws KernelError EINVAL (name too long, unknown flag: older kernel), ENODEV (no such huge page size here)
    */
   static create(options: MemfdOptions): Memfd {
-    const { sizeBytes, name = 'userfaultfd', hugetlb, sealable = true, noexec = false } = options;
+    const { sizeBytes, name = 'userfaultfd', hugetlb, sealable = true, noexec = false, exec = false } = options;
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) {
       throw new UffdError('ERR_OUT_OF_RANGE', `sizeBytes must be a whole number of bytes, not ${sizeBytes}`);
     }
-    let flags = MFD.cloexec | (sealable ? MFD.allowSealing : 0) | (noexec ? MFD.noexecSeal : 0);
+    let flags = MFD.cloexec | (sealable ? MFD.allowSealing : 0) | (noexec ? MFD.noexecSeal : 0) | (exec ? MFD.exec : 0);
     if (hugetlb !== undefined) {
       const bytes = hugePageBytes[hugetlb] as number | undefined;
       if (bytes === undefined) throw new UffdError('ERR_INVALID_ARGUMENT', `unknown huge page size ${hugetlb}`);
@@ -75,9 +92,25 @@ export class Memfd implements Disposable {
     return memfd;
   }
 
+  /**
+   * Memory that the kernel itself does not map (memfd_secret(2), Linux 5.14). Cannot be read or written by descriptor,
+   * nor served by a userfaultfd.
+   * @throws KernelError ENOSYS (older kernel, or booted with secretmem.enable=0), EAGAIN or ENOMEM at RLIMIT_MEMLOCK
+   */
+  static createSecret(options: { readonly sizeBytes: number }): Memfd {
+    const fd = checked(
+      native().Memfd.createSecret(),
+      'memfd_secret',
+      'needs secretmem.enable=1 on the kernel command line',
+    );
+    const memfd = new Memfd(new (native().Memfd)(fd), true);
+    checked(memfd.#native.setSize(roundUpToPages(options.sizeBytes)), 'ftruncate');
+    return memfd;
+  }
+
   /** Takes over a descriptor somebody else made. */
   static adopt(fd: number): Memfd {
-    return new Memfd(new (native().Memfd)(fd));
+    return new Memfd(new (native().Memfd)(fd), false);
   }
 
   /** The descriptor's number; stays owned by this object. */
@@ -99,6 +132,26 @@ export class Memfd implements Disposable {
     return this.#status()[1];
   }
 
+  /** What a mapping of it can be registered for and answered with. */
+  kindOfMapping(shared: boolean): MemoryKind {
+    return this.#secret ? secretmem : kindOfMemfd(shared, this.pageSize, pageSize());
+  }
+
+  /**
+   * The ranges that have bytes, in order (lseek(2), SEEK_DATA and SEEK_HOLE); what was only allocated counts as a hole.
+   * Not for huge pages, whose holes the kernel does not tell.
+   */
+  *extents(): Generator<Extent, void, undefined> {
+    for (let from = 0; ;) {
+      const data = this.#open().seek(from, true);
+      if (data === ENXIO) return;
+      const hole = checked(this.#open().seek(checked(data, 'lseek', 'SEEK_DATA'), false), 'lseek', 'SEEK_HOLE');
+      yield { offset: data, lengthBytes: hole - data };
+      from = hole;
+    }
+  }
+
+  /** ftruncate(2): grows with zeroes, or cuts off. @throws KernelError EPERM when sealed against it */
   resize(sizeBytes: number): void {
     checked(this.#open().setSize(sizeBytes), 'ftruncate');
   }
@@ -110,6 +163,7 @@ export class Memfd implements Disposable {
     checked(this.#open().addSeals(mask), 'F_ADD_SEALS', seals.join(', '));
   }
 
+  /** The seals it has now. */
   seals(): Set<SealName> {
     const mask = checked(this.#open().getSeals(), 'F_GET_SEALS');
     return new Set((Object.keys(Seal) as SealName[]).filter((name) => (mask & Seal[name]) !== 0));
@@ -145,6 +199,7 @@ export class Memfd implements Disposable {
     this.#native.close();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -14,6 +14,8 @@ export interface NativeMemfd {
   getSeals(): number;
   punchHole(offset: number, bytes: number): number;
   allocate(offset: number, bytes: number): number;
+  /** lseek(2): the next data or hole at or after the offset. */
+  seek(offset: number, data: boolean): number;
   write(bytes: Uint8Array, offset: number): number;
   writeFromFile(fileFd: number, fileOffset: number, bytes: number, offset: number): number;
 }
@@ -30,6 +32,10 @@ export interface NativeMapping {
   protect(offset: number, length: number, protection: number): number;
   advise(offset: number, length: number, advice: number): number;
   mincore(offset: number, length: number, pages: Uint8Array): number;
+  /** Moves the pages to another address; -EBUSY while an access or a view uses them. */
+  relocate(): number;
+  setPolicy(offset: number, length: number, mode: number, nodes: bigint, flags: number): number;
+  policy(offset: number): [mode: number, nodes: bigint] | number;
   view(offset: number, length: number): ArrayBuffer | undefined;
   detachViews(): void;
   access(
@@ -48,11 +54,9 @@ export interface NativeUserfaultfd {
   handshake(features: bigint): [features: bigint, ioctls: bigint] | number;
   register(start: number, length: number, mode: number): bigint | number;
   unregister(start: number, length: number): number;
-  wake(start: number, length: number): number;
-  copy(start: number, source: Uint8Array, mode: number): number;
-  zeropage(start: number, length: number, mode: number): number;
-  continue(start: number, length: number, mode: number): number;
-  poison(start: number, length: number, mode: number): number;
+  /** Gives rows of answers (`Answer`) in order; their slots do not matter. */
+  answer(rows: Float64Array): void;
+  setMode(enable: bigint, disable: bigint): number;
   read(buffer: Uint8Array): number;
   /** 1 when the address space behind the descriptor lives, 0 when it is gone. */
   alive(): number;
@@ -77,9 +81,11 @@ export const AnswerOp = {
   zeropage: 2,
   poison: 3,
   wake: 4,
-  unprotect: 5,
+  writeProtect: 5,
   write: 6,
   unregister: 7,
+  move: 8,
+  rwProtect: 9,
 } as const;
 
 /** A row of the event block: native Event::Field. */
@@ -170,7 +176,7 @@ export interface NativeReferenceHandler {
 }
 
 export interface NativeAddon {
-  Memfd: { new (fd: number): NativeMemfd; create(name: string, flags: number): number };
+  Memfd: { new (fd: number): NativeMemfd; create(name: string, flags: number): number; createSecret(): number };
   Mapping: new (fd: number, offset: number, length: number, protection: number, flags: number) => NativeMapping;
   Userfaultfd: {
     new (fd: number): NativeUserfaultfd;
@@ -218,6 +224,8 @@ export interface NativeAddon {
   duplicateFd(fd: number): number;
   sealsOf(fd: number): number;
   signalEvent(fd: number): number;
+  /** PAGEMAP_SCAN: a pm_scan_arg (12 words) and room for page_regions (3 words each). The regions filled. */
+  scanPages(pagemapFd: number, request: BigUint64Array, regions: BigUint64Array): number;
   sendSignal(pidfd: number, signal: number): number;
   setAffinity(cpus: number[]): number;
   affinity(): number[];

@@ -55,7 +55,7 @@ export class AnswerBlock {
 
   /** Zeroes that the source has there: to be given only while it is unchanged. `zeroes`: an address of that many. */
   addHole(session: Session, region: ServedRegion, first: number, pages: number, demand: number, zeroes: number): void {
-    if (session.kind.zeropage) this.add(AnswerOp.zeropage, session, region, first, pages, demand);
+    if ('since' in session.kind.answers.zeropage) this.add(AnswerOp.zeropage, session, region, first, pages, demand);
     else this.addZeroCopy(session, region, first, pages, demand, zeroes);
     this.#mark();
   }

@@ -96,7 +96,7 @@ export class Draining {
    */
   #leave(session: Session): void {
     const [region] = session.regions;
-    if (region !== undefined) this.#answers.add(AnswerOp.unprotect, session, region, region.firstPage, 1, -1);
+    if (region !== undefined) this.#answers.add(AnswerOp.writeProtect, session, region, region.firstPage, 1, -1);
     this.#parts.flush();
     if (session.left || region === undefined) this.#parts.sessions.detach(session, 'drained');
   }

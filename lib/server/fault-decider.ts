@@ -43,7 +43,7 @@ export class FaultDecider {
   decide(session: Session, region: ServedRegion, page: number, flags: number, narrow: boolean): void {
     if (this.#parts.answers.full) this.#parts.flush();
     if ((flags & FLAG_WP) !== 0) {
-      this.#parts.answers.add(AnswerOp.unprotect, session, region, page, 1, page);
+      this.#parts.answers.add(AnswerOp.writeProtect, session, region, page, 1, page);
       return;
     }
     const minor = (flags & FLAG_MINOR) !== 0;

@@ -1,6 +1,7 @@
 // What a fault server is started with, what it is given, and what it tells; checked where it comes in.
 import { UffdError } from '../errors.js';
-import { type FillWay, memoryKinds } from '../memory/kinds.js';
+import type { FillWay } from '../memory/kinds/kind.js';
+import { memoryKinds } from '../memory/kinds/kinds.js';
 import type { Memfd } from '../memory/memfd.js';
 import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
 import type { FailurePolicy, SessionSummary } from './messages.js';
@@ -8,6 +9,7 @@ import { MAX_FILL_BYTES } from './page-filler.js';
 import type { ModuleReference, SourceSpec } from './page-source.js';
 import type { WorkingSet } from './working-set.js';
 
+/** What `FaultServer.start` takes. */
 export interface FaultServerOptions {
   /** Where the bytes come from: `fileSource`, `moduleSource` or `objectSource`. */
   readonly source: SourceSpec;
@@ -56,6 +58,7 @@ export interface Attachment {
   readonly pidfd?: number;
 }
 
+/** The events of a `FaultServer`, each with its arguments. */
 export interface ServerEvents {
   attached: [session: number];
   /** A session is over: its process is gone, it was drained, or released. */

@@ -1,7 +1,8 @@
 // The fault server: sessions come and go, serving workers answer, this thread only keeps the books.
 import { EventEmitter } from 'node:events';
 import { UffdError, checked, messageOf } from '../errors.js';
-import { type FillWay, memoryKinds } from '../memory/kinds.js';
+import type { FillWay } from '../memory/kinds/kind.js';
+import { memoryKinds } from '../memory/kinds/kinds.js';
 import { pageSize } from '../memory/page-size.js';
 import { native } from '../native/load.js';
 import {
@@ -138,7 +139,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.#sessions.get(session)?.worker.send({ type: 'orphaned', session });
   }
 
-  /** With the states of all pages, which takes a look at each of them. */
+  /** What each session has been served so far, and what state its pages are in; looks at every page. */
   async stats(): Promise<SessionStats[]> {
     return (await this.#ask(true)) as SessionStats[];
   }
@@ -215,6 +216,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     return this.#closing;
   }
 
+  /** The same as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -1,5 +1,6 @@
 // What the main thread, the serving workers and the fetch workers tell each other.
-import type { FillWay, memoryKinds } from '../memory/kinds.js';
+import type { FillWay } from '../memory/kinds/kind.js';
+import type { memoryKinds } from '../memory/kinds/kinds.js';
 import type { ModuleReference } from './page-source.js';
 import type { StateCounts } from './page-states.js';
 import type { WorkingSet } from './working-set.js';
@@ -7,6 +8,7 @@ import type { WorkingSet } from './working-set.js';
 /** What the server does at the deadline of a fault it cannot answer. */
 export type FailurePolicy = 'poison' | 'kill' | 'stall';
 
+/** What has happened in a session so far. */
 export interface SessionCounters {
   /** Page-fault messages read. */
   faults: number;

@@ -127,7 +127,7 @@ export class PageFiller {
   /** Plans to show a page of zeroes. */
   zero(session: Session, region: ServedRegion, page: number): void {
     if (this.#answers.full) this.#flush();
-    if (session.kind.zeropage) this.#answers.add(AnswerOp.zeropage, session, region, page, 1, page);
+    if ('since' in session.kind.answers.zeropage) this.#answers.add(AnswerOp.zeropage, session, region, page, 1, page);
     else this.#answers.addZeroCopy(session, region, page, 1, page, native().addressOf(this.#zeroes));
   }
 

@@ -29,6 +29,7 @@ export interface PageSource {
   extentOf?(offset: number, pageSize: number, extent: SourceExtent): boolean;
   /** Called about four times a second, between answers. */
   tick?(): void;
+  /** The worker ends: release what was opened. */
   close?(): void;
 }
 

@@ -1,5 +1,5 @@
 // One client's memory, as its serving worker sees it: regions, page states, and who is waiting for what.
-import type { FillWay, MemoryKind } from '../memory/kinds.js';
+import type { FillWay, MemoryKind } from '../memory/kinds/kind.js';
 import type { Measures } from './measures.js';
 import type { SessionCounters } from './messages.js';
 import { PageRanges } from './page-ranges.js';

@@ -1,7 +1,7 @@
 // The sessions of one serving worker: by the slot an event carries, and in small sets for those that need looking after,
 // so that a thousand idle ones cost nothing.
 import { KernelError, messageOf } from '../errors.js';
-import { memoryKinds } from '../memory/kinds.js';
+import { memoryKinds } from '../memory/kinds/kinds.js';
 import type { NativeFaultQueue } from '../native/contract.js';
 import type { AttachMessage, FromServing, SessionStats, SessionSummary } from './messages.js';
 import { PageState } from './page-states.js';

@@ -127,7 +127,7 @@ export class Settling {
     const op = answers.op(row);
     if (session.leaving) {
       // EAGAIN while a REMOVE or UNMAP is unread: whoever drops the memory sleeps until it is.
-      if (op === AnswerOp.unprotect) session.left = result !== EAGAIN;
+      if (op === AnswerOp.writeProtect) session.left = result !== EAGAIN;
       return;
     }
     // Waking, unregistering: nothing to make up for. The row behind a write that fell short: dealt with there.

@@ -4,12 +4,10 @@ import { readFileSync, readlinkSync } from 'node:fs';
 import { UffdError } from '../errors.js';
 import { Memfd, Seal } from '../memory/memfd.js';
 import { native } from '../native/load.js';
+import { parseFdinfo } from '../userfaultfd/fdinfo.js';
 import { Feature, featureNames } from '../userfaultfd/features.js';
 
 const O_ACCMODE = 0o3;
-const O_NONBLOCK = 0o4000;
-/** In fdinfo's features once UFFDIO_API is done. */
-const API_DONE = 1n << 31n;
 /** Features whose events a server has no answer to. */
 const UNSERVED = Feature.eventFork | Feature.eventRemap | Feature.sigbus;
 
@@ -29,10 +27,9 @@ function openFlags(fdinfo: string): number {
 export function checkUserfaultfd(fd: number): void {
   const link = linkOf(fd);
   if (link !== 'anon_inode:[userfaultfd]') refuse(`the first descriptor is not a userfaultfd but ${link}`);
-  const fdinfo = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
-  if ((openFlags(fdinfo) & O_NONBLOCK) === 0) refuse('the userfaultfd is blocking: open it with O_NONBLOCK');
-  const features = BigInt(`0x${/^API:\s*[0-9a-f]+:([0-9a-f]+):/m.exec(fdinfo)?.[1] ?? '0'}`);
-  if ((features & API_DONE) === 0n) refuse('UFFDIO_API has not been done on the userfaultfd');
+  const { nonBlocking, apiDone, features } = parseFdinfo(fd);
+  if (!nonBlocking) refuse('the userfaultfd is blocking: open it with O_NONBLOCK');
+  if (!apiDone) refuse('UFFDIO_API has not been done on the userfaultfd');
   const unserved = features & UNSERVED;
   if (unserved !== 0n)
     refuse(`the userfaultfd has features that are not served: ${[...featureNames(unserved)].join(', ')}`);

@@ -8,6 +8,7 @@ import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
 import { Connection } from './connection.js';
 import type { WireMapping } from './mappings.js';
 
+/** What is handed to the server. */
 export interface HandOffOptions {
   /** Registers the mappings already. Keep it open: its closing would let the memory read as zeroes. */
   readonly userfaultfd: Userfaultfd;
@@ -62,6 +63,7 @@ export class Handoff implements Disposable {
     this.#connection.close();
   }
 
+  /** Closes the socket: the server lets the session go. */
   [Symbol.dispose](): void {
     this.close();
   }

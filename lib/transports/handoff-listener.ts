@@ -2,7 +2,7 @@
 import { EventEmitter } from 'node:events';
 import { lstatSync } from 'node:fs';
 import { UffdError, messageOf } from '../errors.js';
-import { kindOf } from '../memory/kinds.js';
+import { kindOf } from '../memory/kinds/kinds.js';
 import { pageSize } from '../memory/page-size.js';
 import type { NativeFdWatcher, NativeUnixSocket } from '../native/contract.js';
 import { native } from '../native/load.js';
@@ -15,6 +15,7 @@ import { checkMappings } from './mappings.js';
 import { STATUS_REQUEST } from './status-request.js';
 import { listenAt, removeSocket } from './socket-path.js';
 
+/** Where it listens, and whom it lets in. */
 export interface ListenerOptions {
   /** Path of the socket, at most 107 bytes. */
   readonly path: string;
@@ -26,6 +27,7 @@ export interface ListenerOptions {
   readonly about?: Readonly<Record<string, unknown>>;
 }
 
+/** The events of a `HandoffListener`, each with its arguments. */
 export interface ListenerEvents {
   /** A client's memory is being served. */
   session: [session: number, peer: { pid: number; uid: number }, dialect: Dialect];
@@ -48,6 +50,7 @@ interface Client {
   watcher?: NativeFdWatcher;
 }
 
+/** Listens on a Unix socket and attaches what clients hand over to a `FaultServer`. */
 export class HandoffListener extends EventEmitter<ListenerEvents> implements Disposable {
   readonly path: string;
   readonly #server: FaultServer;
@@ -90,6 +93,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     removeSocket(this.path, this.#inode);
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -1,6 +1,7 @@
 // uffd_msg[] -> typed events. Pure: bytes in, objects out.
 import { EventKind } from '../native/contract.js';
 import type { Region } from './region.js';
+import type { Userfaultfd } from './userfaultfd.js';
 
 /** A page fault (UFFD_EVENT_PAGEFAULT). A message is a hint: it can be stale or come more than once. */
 export interface PageFault {
@@ -29,6 +30,7 @@ export interface RangeGone {
   readonly end: bigint;
 }
 
+/** The range was moved (mremap(2)), and its registration with it. */
 export interface Remapped {
   readonly type: 'remap';
   readonly from: bigint;
@@ -36,10 +38,13 @@ export interface Remapped {
   readonly lengthBytes: bigint;
 }
 
-/** The process forked; the descriptor is a userfaultfd for the child and belongs to the receiver of the event. */
+/**
+ * The process forked. The userfaultfd is the child's, with the regions and features of its parent's, and belongs to the
+ * receiver of the event: closed, the child reads zeroes where its parent would have faulted.
+ */
 export interface Forked {
   readonly type: 'fork';
-  readonly fd: number;
+  readonly userfaultfd: Userfaultfd;
 }
 
 /** An event this version does not know, kept raw. */
@@ -49,6 +54,7 @@ export interface UnknownEvent {
   readonly bytes: Uint8Array;
 }
 
+/** Everything a userfaultfd can say; told apart by `type`. */
 export type FaultEvent = PageFault | UnknownFault | RangeGone | Remapped | Forked | UnknownEvent;
 
 /** sizeof(struct uffd_msg). */
@@ -61,12 +67,16 @@ function reasonOf(flags: bigint): PageFault['reason'] {
   return flags & PAGEFAULT_FLAG.rwp ? 'rwp' : 'missing';
 }
 
-/** Decodes the message at `offset`. @param find the region an address lies in */
-export function decodeMessage(
-  bytes: DataView,
-  offset: number,
-  find: (address: bigint) => Region | undefined,
-): FaultEvent {
+/** What the decoding of messages needs of whoever reads them. */
+export interface Decoding {
+  /** The region an address lies in. */
+  regionAt(address: bigint): Region | undefined;
+  /** Takes over the descriptor of a child. */
+  adoptChild(fd: number): Userfaultfd;
+}
+
+/** Decodes the message at `offset`. */
+export function decodeMessage(bytes: DataView, offset: number, decoding: Decoding): FaultEvent {
   const event = bytes.getUint8(offset);
   const word = (n: number) => bytes.getBigUint64(offset + 8 + n * 8, true);
   switch (event) {
@@ -79,12 +89,12 @@ export function decodeMessage(
         address,
         threadId: bytes.getUint32(offset + 24, true),
       };
-      const region = find(address);
+      const region = decoding.regionAt(address);
       if (region === undefined) return { type: 'unknown-pagefault', ...common };
       return { type: 'pagefault', ...common, region, page: region.pageOf(address) };
     }
     case EventKind.fork:
-      return { type: 'fork', fd: bytes.getUint32(offset + 8, true) };
+      return { type: 'fork', userfaultfd: decoding.adoptChild(bytes.getUint32(offset + 8, true)) };
     case EventKind.remap:
       return { type: 'remap', from: word(0), to: word(1), lengthBytes: word(2) };
     case EventKind.remove:

@@ -3,14 +3,13 @@ import { addAbortListener } from 'node:events';
 import { KernelError, UffdError } from '../errors.js';
 import type { NativeFdWatcher, NativeUserfaultfd } from '../native/contract.js';
 import { native } from '../native/load.js';
-import { type FaultEvent, MESSAGE_BYTES, decodeMessage } from './events.js';
-import type { Region } from './region.js';
+import { type Decoding, type FaultEvent, MESSAGE_BYTES, decodeMessage } from './events.js';
 
 const MESSAGES_PER_READ = 64;
 
 export class FaultReader {
   readonly #native: NativeUserfaultfd;
-  readonly #find: (address: bigint) => Region | undefined;
+  readonly #decoding: Decoding & { seen(event: FaultEvent): void };
   readonly #buffer = new Uint8Array(MESSAGES_PER_READ * MESSAGE_BYTES);
   readonly #view = new DataView(this.#buffer.buffer);
   #watcher: NativeFdWatcher | undefined;
@@ -19,9 +18,10 @@ export class FaultReader {
   #active = false;
   #closed = false;
 
-  constructor(descriptor: NativeUserfaultfd, find: (address: bigint) => Region | undefined) {
+  /** @param decoding.seen is told of every event in the order of the kernel, before its consumer is */
+  constructor(descriptor: NativeUserfaultfd, decoding: Decoding & { seen(event: FaultEvent): void }) {
     this.#native = descriptor;
-    this.#find = find;
+    this.#decoding = decoding;
   }
 
   /** Somebody iterates. */
@@ -49,6 +49,7 @@ export class FaultReader {
 
   /** Events of a batch that its consumer did not get to: the next iteration begins with them. */
   putBack(events: FaultEvent[]): void {
+    if (this.#closed) for (const event of events.splice(0)) if (event.type === 'fork') event.userfaultfd.close();
     this.#leftOver = [...events, ...this.#leftOver];
   }
 
@@ -56,6 +57,8 @@ export class FaultReader {
   close(): void {
     this.#closed = true;
     this.#stopWatching();
+    // Nobody will receive them any more, and with them the descriptors of children.
+    for (const event of this.#leftOver.splice(0)) if (event.type === 'fork') event.userfaultfd.close();
     this.#wakeUp?.();
   }
 
@@ -63,7 +66,11 @@ export class FaultReader {
     const count = this.#native.read(this.#buffer);
     if (count < 0) throw new KernelError(count, 'read', 'userfaultfd');
     const batch: FaultEvent[] = [];
-    for (let i = 0; i < count; i++) batch.push(decodeMessage(this.#view, i * MESSAGE_BYTES, this.#find));
+    for (let i = 0; i < count; i++) {
+      const event = decodeMessage(this.#view, i * MESSAGE_BYTES, this.#decoding);
+      this.#decoding.seen(event);
+      batch.push(event);
+    }
     return batch;
   }
 

@@ -1,5 +1,6 @@
 // Feature, mode and answer bits by name (linux/userfaultfd.h).
 import { UffdError } from '../errors.js';
+import type { AnswerName, RegisterModeName } from '../memory/kinds/kind.js';
 
 /** uffdio_api.features; the Linux version that added each is in docs/kernel-support.md. */
 export const Feature = {
@@ -23,11 +24,11 @@ export const Feature = {
   rwp: 1n << 17n,
   rwpAsync: 1n << 18n,
 } as const;
+/** Names of userfaultfd features; docs/kernel-support.md has the version of each. */
 export type FeatureName = keyof typeof Feature;
 
 /** uffdio_register.mode: which faults of the range are reported. */
-export const RegisterMode = { missing: 1, wp: 2, minor: 4, rwp: 8 } as const;
-export type RegisterModeName = keyof typeof RegisterMode;
+export const RegisterMode = { missing: 1, wp: 2, minor: 4, rwp: 8 } as const satisfies Record<RegisterModeName, number>;
 
 /** Bits of uffdio_register.ioctls: which answers the range takes. */
 export const answerBits = {
@@ -39,8 +40,7 @@ export const answerBits = {
   continue: 7n,
   poison: 8n,
   rwprotect: 9n,
-} as const;
-export type AnswerName = keyof typeof answerBits;
+} as const satisfies Record<AnswerName, bigint>;
 
 /** @throws UffdError ERR_INVALID_ARGUMENT for a name that does not exist */
 function bitOf<T extends bigint | number>(table: Readonly<Record<string, T>>, name: string): T {

@@ -3,9 +3,12 @@ import { KernelError, UffdError } from '../errors.js';
 import { native } from '../native/load.js';
 import { type FeatureName, featureMask, featureNames, unknownFeatures } from './features.js';
 
-/** How the descriptor was opened: /dev/userfaultfd (Linux 6.1), or the system call and why not the device. */
+/**
+ * How the descriptor was opened: /dev/userfaultfd (Linux 6.1), or the system call and why not the device. `received` from
+ * somebody else; `fork` came with an event, for a child.
+ */
 export interface OpenRoute {
-  readonly via: 'device' | 'syscall';
+  readonly via: 'device' | 'syscall' | 'received' | 'fork';
   /** errno name of the device route when it failed, e.g. `EACCES`. */
   readonly deviceError?: string;
 }

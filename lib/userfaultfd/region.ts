@@ -1,39 +1,64 @@
 // A registered range: addresses outside, page numbers inside.
 import { UffdError } from '../errors.js';
 import type { Mapping } from '../memory/mapping.js';
-import type { AnswerName } from './features.js';
+import type { AnswerName, MemoryKind } from '../memory/kinds/kind.js';
 
+export type RegionParts = Pick<Region, 'start' | 'lengthBytes' | 'pageSize' | 'mapping' | 'kind' | 'answers'> & {
+  readonly firstPage?: number;
+};
+
+/** A range that is registered with a userfaultfd; made by `register`, moved and cut by events. */
 export class Region {
   readonly start: bigint;
   readonly lengthBytes: number;
   readonly pageSize: number;
   /** The mapping it was registered from, when it is one of this process. */
   readonly mapping: Mapping | undefined;
+  /** What kind of memory it is, when that is known. */
+  readonly kind: MemoryKind | undefined;
+  /** Page of the range that was registered at which this piece of it begins: 0 unless events moved or cut it. */
+  readonly firstPage: number;
   /** What the kernel says the range can be answered with (uffdio_register.ioctls). */
   readonly answers: ReadonlySet<AnswerName>;
 
-  constructor(
-    start: bigint,
-    lengthBytes: number,
-    pageSize: number,
-    mapping: Mapping | undefined,
-    answers: ReadonlySet<AnswerName>,
-  ) {
-    this.start = start;
-    this.lengthBytes = lengthBytes;
-    this.pageSize = pageSize;
-    this.mapping = mapping;
-    this.answers = answers;
+  constructor(parts: RegionParts) {
+    this.start = parts.start;
+    this.lengthBytes = parts.lengthBytes;
+    this.pageSize = parts.pageSize;
+    this.mapping = parts.mapping;
+    this.kind = parts.kind;
+    this.firstPage = parts.firstPage ?? 0;
+    this.answers = parts.answers;
   }
 
   get pages(): number {
     return this.lengthBytes / this.pageSize;
   }
 
-  contains(address: bigint): boolean {
-    return address >= this.start && address < this.start + BigInt(this.lengthBytes);
+  get end(): bigint {
+    return this.start + BigInt(this.lengthBytes);
   }
 
+  /** The part from one address to another, which lie inside it; moved by `by` bytes. */
+  piece(from: bigint, to: bigint, by = 0n): Region {
+    const firstPage = this.firstPage + Number(from - this.start) / this.pageSize;
+    const { pageSize, mapping, kind, answers } = this;
+    const lengthBytes = Number(to - from);
+    return new Region({ start: from + by, lengthBytes, pageSize, mapping, kind, answers, firstPage });
+  }
+
+  /** The same range of a child's address space. */
+  ofChild(): Region {
+    const { start, lengthBytes, pageSize, kind, answers, firstPage } = this;
+    return new Region({ start, lengthBytes, pageSize, mapping: undefined, kind, answers, firstPage });
+  }
+
+  /** Whether an address lies in it. */
+  contains(address: bigint): boolean {
+    return address >= this.start && address < this.end;
+  }
+
+  /** The page an address lies in. */
   pageOf(address: bigint): number {
     return Math.floor(Number(address - this.start) / this.pageSize);
   }

@@ -1,16 +1,29 @@
 // One userfaultfd: registering ranges, reading faults as an async iterator, answering them.
 import { UffdError, checked } from '../errors.js';
+import { type MemoryKind, type RegisterModeName, explain } from '../memory/kinds/kind.js';
 import type { Mapping, MemoryChange } from '../memory/mapping.js';
 import { pageSize } from '../memory/page-size.js';
 import type { NativeUserfaultfd } from '../native/contract.js';
 import { native } from '../native/load.js';
+import {
+  type Answer,
+  type AnswerOptions,
+  type MoveOptions,
+  type ProtectOptions,
+  outcomeOfRow,
+  rowsOf,
+  setModeError,
+} from './answers.js';
 import type { FaultEvent } from './events.js';
-import { type FeatureName, type RegisterModeName, answerNames, registerMask } from './features.js';
 import { FaultReader } from './fault-reader.js';
-import { type OpenRoute, handshake, openUserfaultfd } from './open.js';
-import { type Outcome, outcomeOf } from './outcome.js';
+import { parseFdinfo } from './fdinfo.js';
+import { type FeatureName, answerNames, featureMask, featureNames, registerMask } from './features.js';
+import { type OpenRoute, availableFeatures, handshake, openUserfaultfd } from './open.js';
+import type { Outcome } from './outcome.js';
 import { type PageRange, Region } from './region.js';
+import { Regions } from './regions.js';
 
+/** What is asked of userfaultfd(2) and UFFDIO_API. */
 export interface UserfaultfdOptions {
   /** Features the object needs; ERR_FEATURE_MISSING when the kernel lacks one. Default none. */
   readonly features?: readonly FeatureName[];
@@ -18,24 +31,34 @@ export interface UserfaultfdOptions {
   readonly userModeOnly?: boolean;
 }
 
-export interface AnswerOptions {
-  /** Leave the waiting threads asleep; `wake` them later. Default false. */
-  readonly dontWake?: boolean;
-  /** Map the page write-protected (COPY 5.7, CONTINUE 6.4). Default false. */
-  readonly writeProtect?: boolean;
-}
-
+/** How an iteration can be ended. */
 export interface ReadOptions {
   /** Ends the iteration; unread faults stay queued in the kernel. */
   readonly signal?: AbortSignal;
 }
 
-/** A range of this process that is not a `Mapping` of this library. */
+/** A range of the process behind the userfaultfd that is not a `Mapping` of this library. */
 export interface AddressRange {
   readonly start: bigint;
   readonly lengthBytes: number;
   /** Bytes of its pages. Default: the base page size. */
   readonly pageSize?: number;
+  /** One of `memoryKinds`, for better messages. */
+  readonly kind?: MemoryKind;
+}
+
+/** Messages in the kernel: not read yet, and these together with those read whose fault is not resolved. */
+export interface QueueStatus {
+  readonly pending: number;
+  readonly total: number;
+}
+
+interface Parts {
+  readonly descriptor: NativeUserfaultfd;
+  readonly route: OpenRoute;
+  readonly features: Iterable<FeatureName>;
+  readonly available: ReadonlySet<FeatureName>;
+  readonly regions?: Iterable<Region>;
 }
 
 /**
@@ -46,24 +69,27 @@ export interface AddressRange {
 export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
   readonly #native: NativeUserfaultfd;
   readonly #reader: FaultReader;
-  readonly #regions = new Map<Mapping | AddressRange, Region>();
+  readonly #regions: Regions;
+  readonly #mappings = new Set<Mapping>();
   #closed = false;
   readonly features: ReadonlySet<FeatureName>;
   /** Everything the kernel offers, asked for or not. */
   readonly availableFeatures: ReadonlySet<FeatureName>;
   readonly route: OpenRoute;
 
-  private constructor(
-    descriptor: NativeUserfaultfd,
-    route: OpenRoute,
-    asked: FeatureName[],
-    available: Set<FeatureName>,
-  ) {
+  private constructor({ descriptor, route, features, available, regions }: Parts) {
     this.#native = descriptor;
     this.route = route;
-    this.features = new Set(asked);
+    this.features = new Set(features);
     this.availableFeatures = available;
-    this.#reader = new FaultReader(descriptor, (address) => this.#regionAt(address));
+    this.#regions = new Regions(regions);
+    this.#reader = new FaultReader(descriptor, {
+      regionAt: (address) => this.#regions.at(address),
+      adoptChild: (fd) => this.#adoptChild(fd),
+      seen: (event) => {
+        this.#follow(event);
+      },
+    });
   }
 
   /** @throws KernelError with the remedy when it is not permitted, UffdError ERR_FEATURE_MISSING */
@@ -73,11 +99,34 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     const descriptor = new (native().Userfaultfd)(fd);
     try {
       const { available } = handshake(descriptor, features, userModeOnly);
-      return new Userfaultfd(descriptor, route, [...features], available);
+      return new Userfaultfd({ descriptor, route, features, available });
     } catch (error) {
       descriptor.close();
       throw error;
     }
+  }
+
+  /**
+   * Takes over the descriptor of a userfaultfd that somebody else opened, here or in another process, with what is
+   * registered there: its faults are answered in their address space. It must be non-blocking, with its handshake done.
+   * @throws UffdError ERR_INVALID_ARGUMENT when it is something else; then the descriptor stays the caller's
+   */
+  static adopt(fd: number, registered: readonly AddressRange[] = []): Userfaultfd {
+    const { features, apiDone, nonBlocking } = parseFdinfo(fd);
+    if (!apiDone) throw new UffdError('ERR_INVALID_ARGUMENT', 'UFFDIO_API has not been done on the userfaultfd');
+    if (!nonBlocking)
+      throw new UffdError('ERR_INVALID_ARGUMENT', 'the userfaultfd is blocking: open it with O_NONBLOCK');
+    const regions = registered.map(
+      ({ start, lengthBytes, pageSize: page = pageSize(), kind }) =>
+        new Region({ start, lengthBytes, pageSize: page, kind, mapping: undefined, answers: new Set() }),
+    );
+    return new Userfaultfd({
+      descriptor: new (native().Userfaultfd)(fd),
+      route: { via: 'received' },
+      features: featureNames(features),
+      available: availableFeatures().names,
+      regions,
+    });
   }
 
   /** The descriptor's number; stays owned by this object. */
@@ -89,76 +138,128 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     return this.#closed;
   }
 
+  /** What is registered with it, as far as this object has seen; moved, cut and dropped by the events it has read. */
+  get regions(): Region[] {
+    return [...this.#regions];
+  }
+
+  /** How many messages wait in the kernel (/proc/self/fdinfo). */
+  get queue(): QueueStatus {
+    const { pending, total } = parseFdinfo(this.fd);
+    return { pending, total };
+  }
+
   /**
-   * UFFDIO_REGISTER. `minor` alone fills holes with zeroes silently: ask for `missing` too to see both.
-   * @throws KernelError EINVAL (memory that cannot be registered so), EBUSY (another userfaultfd has it), EPERM (a
-   *   shared mapping that can never be written)
+   * UFFDIO_REGISTER. `minor` alone fills holes with zeroes silently: ask for `missing` too to see both. `rwp` needs the
+   * feature `rwp` (Linux 7.3) and excludes `wp`.
+   * @throws KernelError EINVAL (memory that cannot be registered so; the message says what can), EBUSY (another
+   *   userfaultfd has it; since 7.3 also: a re-registration that would drop `wp` or `rwp`), EPERM (a shared mapping that
+   *   can never be written)
    */
   register(range: Mapping | AddressRange, modes: readonly RegisterModeName[]): Region {
     const descriptor = this.#open();
     const mode = registerMask(modes);
     const mapping = 'address' in range ? range : undefined;
     const start = 'address' in range ? range.address : range.start;
+    const { lengthBytes, kind } = range;
     mapping?.addRegistration(this);
     try {
+      const what =
+        kind === undefined ? modes.join('|') : modes.map((name) => explain(kind, name, kind.registers[name]));
       const mask = checked(
-        descriptor.register(Number(start), range.lengthBytes, mode),
+        descriptor.register(Number(start), lengthBytes, mode),
         'UFFDIO_REGISTER',
-        modes.join('|'),
+        typeof what === 'string' ? what : what.join('; '),
       );
       const answers = answerNames(mask as bigint);
-      const region = new Region(start, range.lengthBytes, range.pageSize ?? pageSize(), mapping, answers);
-      this.#forgetUnmapped(region);
-      this.#regions.delete(range);
-      this.#regions.set(range, region);
+      const region = new Region({ start, lengthBytes, pageSize: range.pageSize ?? pageSize(), mapping, kind, answers });
+      this.#regions.add(region);
+      if (mapping !== undefined) this.#mappings.add(mapping);
       return region;
     } catch (error) {
-      if (!this.#regions.has(range)) mapping?.removeRegistration(this);
+      if (mapping !== undefined && !this.#mappings.has(mapping)) mapping.removeRegistration(this);
       throw error;
     }
   }
 
   /** UFFDIO_UNREGISTER, then WAKE: by itself the kernel leaves those asleep that wait for a MINOR fault. */
   unregister(range: Mapping | AddressRange): void {
-    const start = Number('address' in range ? range.address : range.start);
+    const start = 'address' in range ? range.address : range.start;
     const descriptor = this.#open();
-    checked(descriptor.unregister(start, range.lengthBytes), 'UFFDIO_UNREGISTER');
-    checked(descriptor.wake(start, range.lengthBytes), 'UFFDIO_WAKE');
-    this.#regions.delete(range);
-    if ('address' in range) range.removeRegistration(this);
+    checked(descriptor.unregister(Number(start), range.lengthBytes), 'UFFDIO_UNREGISTER');
+    const region = this.#regions.at(start);
+    this.#regions.remove(start, start + BigInt(range.lengthBytes));
+    if (region !== undefined) this.#wake(start, range.lengthBytes);
+    if ('address' in range) {
+      this.#mappings.delete(range);
+      range.removeRegistration(this);
+    }
   }
 
-  /** UFFDIO_COPY: fills absent pages with a copy of `bytes`, whole pages of them. */
+  /** UFFDIO_COPY (Linux 4.3): fills absent pages with a copy of `bytes`, whole pages of them. */
   copy(at: PageRange, bytes: Uint8Array, options: AnswerOptions = {}): Outcome {
-    const pages = bytes.length / at.region.pageSize;
-    const start = at.region.addressOf(at.page, pages);
-    const result = this.#open().copy(start, bytes, modeOf(options));
-    return outcomeOf(result, bytes.length, 'UFFDIO_COPY', describe(at));
+    return this.#answer({ ...options, answer: 'copy', at, bytes });
   }
 
   /** UFFDIO_CONTINUE: maps pages that are in the page cache already (shmem 5.14, hugetlb 5.13). */
   continue(at: PageRange, options: AnswerOptions = {}): Outcome {
-    return this.#answer(at, 'UFFDIO_CONTINUE', (start, length) =>
-      this.#open().continue(start, length, modeOf(options)),
-    );
+    return this.#answer({ ...options, answer: 'continue', at });
   }
 
-  /** UFFDIO_ZEROPAGE: maps zeroes. Not for hugetlb (EINVAL): copy zeroes there. */
+  /** UFFDIO_ZEROPAGE (Linux 4.3): maps zeroes. Not for hugetlb: copy zeroes there. */
   zeropage(at: PageRange, options: Pick<AnswerOptions, 'dontWake'> = {}): Outcome {
-    return this.#answer(at, 'UFFDIO_ZEROPAGE', (start, length) =>
-      this.#open().zeropage(start, length, modeOf(options)),
-    );
+    return this.#answer({ ...options, answer: 'zeropage', at });
   }
 
   /** UFFDIO_POISON (Linux 6.6): whoever touches the page gets SIGBUS. */
   poison(at: PageRange, options: Pick<AnswerOptions, 'dontWake'> = {}): Outcome {
-    return this.#answer(at, 'UFFDIO_POISON', (start, length) => this.#open().poison(start, length, modeOf(options)));
+    return this.#answer({ ...options, answer: 'poison', at });
+  }
+
+  /**
+   * UFFDIO_WRITEPROTECT (anonymous 5.7, shmem and hugetlb 5.19): the next write to a page is a fault of the reason `wp`;
+   * with `protect: false` writes go on. Of a range that fails, a part may have been protected.
+   */
+  writeProtect(at: PageRange, options: ProtectOptions = {}): Outcome {
+    return this.#answer({ ...options, answer: 'writeprotect', at });
+  }
+
+  /** UFFDIO_RWPROTECT (Linux 7.3): the next access to a page that is there is a fault of the reason `rwp`. */
+  rwProtect(at: PageRange, options: ProtectOptions = {}): Outcome {
+    return this.#answer({ ...options, answer: 'rwprotect', at });
+  }
+
+  /**
+   * UFFDIO_MOVE (Linux 6.8): moves private anonymous pages of the same process to absent pages, without a copy.
+   * @param source address of the first page to move
+   * @throws KernelError EBUSY (pinned or shared after a fork), EINVAL (mappings that differ)
+   */
+  move(at: PageRange, source: bigint, options: MoveOptions = {}): Outcome {
+    return this.#answer({ ...options, answer: 'move', at, source });
   }
 
   /** UFFDIO_WAKE: those who wait in the range look again; with nothing mapped they fault again. */
   wake(at: PageRange): void {
-    const length = (at.pages ?? 1) * at.region.pageSize;
-    checked(this.#open().wake(at.region.addressOf(at.page, at.pages ?? 1), length), 'UFFDIO_WAKE');
+    this.#answer({ answer: 'wake', at });
+  }
+
+  /**
+   * Gives a batch of answers in one call, in order, each with its own outcome. An errno that is not an outcome is one here:
+   * `failed`, with the error that the method of the answer would throw.
+   */
+  answer(answers: readonly Answer[]): Outcome[] {
+    const rows = rowsOf(answers);
+    this.#open().answer(rows);
+    return answers.map((answer, index) => outcomeOfRow(answer, rows, index));
+  }
+
+  /**
+   * UFFDIO_SET_MODE (Linux 7.3): switches `rwpAsync` on and off while memory is registered; on wakes everybody.
+   * @throws KernelError ENOTTY (before 7.3), EINVAL (a feature that cannot be switched)
+   */
+  setMode({ enable = [], disable = [] }: { enable?: readonly FeatureName[]; disable?: readonly FeatureName[] }): void {
+    const error = this.#open().setMode(featureMask(enable), featureMask(disable));
+    if (error < 0) throw setModeError(error);
   }
 
   /**
@@ -179,6 +280,7 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     }
   }
 
+  /** The same as `events()`. */
   [Symbol.asyncIterator](): AsyncGenerator<FaultEvent, void, undefined> {
     return this.events();
   }
@@ -203,10 +305,12 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     this.#closed = true;
     this.#reader.close();
     this.#native.close();
-    for (const range of this.#regions.keys()) if ('address' in range) range.removeRegistration(this);
+    for (const mapping of this.#mappings) mapping.removeRegistration(this);
+    this.#mappings.clear();
     this.#regions.clear();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -214,40 +318,43 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
   /** @internal See Registration. */
   wouldDeadlock(change: MemoryChange): boolean {
     if (!this.#reader.active) return false;
-    return change === 'populate' || this.features.has(change === 'remove' ? 'eventRemove' : 'eventUnmap');
+    const event = { remove: 'eventRemove', unmap: 'eventUnmap', remap: 'eventRemap', populate: undefined } as const;
+    const feature = event[change];
+    return feature === undefined || this.features.has(feature);
   }
 
-  #answer(at: PageRange, ioctl: string, call: (start: number, length: number) => number): Outcome {
-    const pages = at.pages ?? 1;
-    const length = pages * at.region.pageSize;
-    return outcomeOf(call(at.region.addressOf(at.page, pages), length), length, ioctl, describe(at));
+  #answer(answer: Answer): Outcome {
+    const [outcome] = this.answer([answer]);
+    if (outcome?.error !== undefined) throw outcome.error;
+    return outcome!;
   }
 
-  #regionAt(address: bigint): Region | undefined {
-    let newest: Region | undefined;
-    for (const region of this.#regions.values()) if (region.contains(address)) newest = region;
-    return newest;
+  #wake(start: bigint, lengthBytes: number): void {
+    const whole = new Region({
+      start,
+      lengthBytes,
+      pageSize: lengthBytes,
+      mapping: undefined,
+      kind: undefined,
+      answers: new Set(),
+    });
+    this.wake({ region: whole, page: 0 });
   }
 
-  // Unmapping takes no region away, because accesses that still run hold the pages; a new one in its place does.
-  #forgetUnmapped(region: Region): void {
-    const end = region.start + BigInt(region.lengthBytes);
-    for (const [range, old] of this.#regions) {
-      const overlaps = old.start < end && region.start < old.start + BigInt(old.lengthBytes);
-      if (overlaps && old.mapping?.unmapped === true) this.#regions.delete(range);
-    }
+  #adoptChild(fd: number): Userfaultfd {
+    const { features, availableFeatures: available } = this;
+    const regions = this.regions.map((region) => region.ofChild());
+    const descriptor = new (native().Userfaultfd)(fd);
+    return new Userfaultfd({ descriptor, route: { via: 'fork' }, features, available, regions });
+  }
+
+  #follow(event: FaultEvent): void {
+    if (event.type === 'unmap') this.#regions.remove(event.start, event.end);
+    if (event.type === 'remap') this.#regions.move(event.from, event.to, event.lengthBytes);
   }
 
   #open(): NativeUserfaultfd {
     if (this.#closed) throw new UffdError('ERR_CLOSED', 'the userfaultfd is closed');
     return this.#native;
   }
-}
-
-function modeOf(options: AnswerOptions): number {
-  return (options.dontWake === true ? 1 : 0) | (options.writeProtect === true ? 2 : 0);
-}
-
-function describe(at: PageRange): string {
-  return `page ${at.page}${at.pages === undefined ? '' : ` and ${at.pages - 1} after it`}`;
 }

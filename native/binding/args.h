@@ -29,6 +29,11 @@ class Args {
     int64_t value = integer(i);
     return expect(i, value >= 0, "not negative") ? static_cast<uint64_t>(value) : 0;
   }
+  // 64 bits of a bigint: a mask.
+  uint64_t bits(size_t i) {
+    bool lossless;
+    return expect(i, info_[i].IsBigInt(), "a bigint") ? info_[i].As<Napi::BigInt>().Uint64Value(&lossless) : 0;
+  }
   bool boolean(size_t i) {
     return expect(i, info_[i].IsBoolean(), "a boolean") && info_[i].As<Napi::Boolean>().Value();
   }

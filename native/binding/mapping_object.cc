@@ -1,6 +1,7 @@
 #include "mapping_object.h"
 
 #include "../os/access_thread.h"
+#include "../os/mempolicy.h"
 #include "addon.h"
 #include "args.h"
 
@@ -38,6 +39,9 @@ Napi::Function MappingObject::define(Napi::Env env) {
                          InstanceMethod<&MappingObject::protect>("protect"),
                          InstanceMethod<&MappingObject::advise>("advise"),
                          InstanceMethod<&MappingObject::mincore>("mincore"),
+                         InstanceMethod<&MappingObject::relocate>("relocate"),
+                         InstanceMethod<&MappingObject::set_policy>("setPolicy"),
+                         InstanceMethod<&MappingObject::policy>("policy"),
                          InstanceMethod<&MappingObject::view>("view"),
                          InstanceMethod<&MappingObject::detach_views>("detachViews"),
                          InstanceMethod<&MappingObject::access>("access"),
@@ -101,6 +105,41 @@ Napi::Value MappingObject::mincore(const Napi::CallbackInfo& info) {
   uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   if (pages.length < (length + page - 1) / page) return args.reject("too small a result array");
   return Napi::Number::New(info.Env(), mapping_->mincore(offset, length, pages.data));
+}
+
+// relocate() -> 0 or -errno; -EBUSY while an access or a view uses the pages where they are
+Napi::Value MappingObject::relocate(const Napi::CallbackInfo& info) {
+  if (!mapping_ || mapping_.use_count() > 1) return errno_value(info.Env(), EBUSY);
+  return Napi::Number::New(info.Env(), mapping_->relocate());
+}
+
+// setPolicy(offset, length, mode, nodes: bigint, flags) -> 0 or -errno
+Napi::Value MappingObject::set_policy(const Napi::CallbackInfo& info) {
+  Args args(info);
+  uint64_t offset = args.size(0);
+  uint64_t length = args.size(1);
+  int mode = static_cast<int>(args.integer(2));
+  uint64_t nodes = args.bits(3);
+  unsigned flags = static_cast<unsigned>(args.size(4));
+  if (!args.ok()) return info.Env().Undefined();
+  if (!mapping_ || !mapping_->contains(offset, length)) return args.reject("outside the mapping");
+  return Napi::Number::New(info.Env(), mempolicy::bind(mapping_->data() + offset, length, mode, nodes, flags));
+}
+
+// policy(offset) -> [mode, nodes: bigint] or -errno
+Napi::Value MappingObject::policy(const Napi::CallbackInfo& info) {
+  Args args(info);
+  uint64_t offset = args.size(0);
+  if (!args.ok()) return info.Env().Undefined();
+  if (!mapping_ || !mapping_->contains(offset, 1)) return args.reject("outside the mapping");
+  int mode = 0;
+  uint64_t nodes = 0;
+  int error = mempolicy::query(mapping_->data() + offset, &mode, &nodes);
+  if (error < 0) return Napi::Number::New(info.Env(), error);
+  auto result = Napi::Array::New(info.Env(), 2);
+  result.Set(0U, mode);
+  result.Set(1U, Napi::BigInt::New(info.Env(), nodes));
+  return result;
 }
 
 // view(offset, length) -> ArrayBuffer over the pages themselves, or undefined where the engine

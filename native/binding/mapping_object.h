@@ -24,6 +24,9 @@ class MappingObject : public Napi::ObjectWrap<MappingObject> {
   Napi::Value protect(const Napi::CallbackInfo& info);
   Napi::Value advise(const Napi::CallbackInfo& info);
   Napi::Value mincore(const Napi::CallbackInfo& info);
+  Napi::Value relocate(const Napi::CallbackInfo& info);
+  Napi::Value set_policy(const Napi::CallbackInfo& info);
+  Napi::Value policy(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);
   Napi::Value detach_views(const Napi::CallbackInfo& info);
   Napi::Value access(const Napi::CallbackInfo& info);

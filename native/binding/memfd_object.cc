@@ -10,6 +10,7 @@ Napi::Function MemfdObject::define(Napi::Env env) {
   return DefineClass(env, "Memfd",
                      {
                          StaticMethod<&MemfdObject::create>("create"),
+                         StaticMethod<&MemfdObject::create_secret>("createSecret"),
                          InstanceMethod<&MemfdObject::get_fd>("fd"),
                          InstanceMethod<&MemfdObject::close>("close"),
                          InstanceMethod<&MemfdObject::set_size>("setSize"),
@@ -18,6 +19,7 @@ Napi::Function MemfdObject::define(Napi::Env env) {
                          InstanceMethod<&MemfdObject::get_seals>("getSeals"),
                          InstanceMethod<&MemfdObject::punch_hole>("punchHole"),
                          InstanceMethod<&MemfdObject::allocate>("allocate"),
+                         InstanceMethod<&MemfdObject::seek>("seek"),
                          InstanceMethod<&MemfdObject::write>("write"),
                          InstanceMethod<&MemfdObject::write_from_file>("writeFromFile"),
                      });
@@ -37,6 +39,12 @@ Napi::Value MemfdObject::create(const Napi::CallbackInfo& info) {
   unsigned flags = static_cast<unsigned>(args.size(1));
   if (!args.ok()) return info.Env().Undefined();
   auto fd = memfd::create(name.c_str(), flags);
+  return Napi::Number::New(info.Env(), fd.ok() ? fd.value().release() : -fd.error());
+}
+
+// Memfd.createSecret() -> descriptor or -errno
+Napi::Value MemfdObject::create_secret(const Napi::CallbackInfo& info) {
+  auto fd = memfd::create_secret();
   return Napi::Number::New(info.Env(), fd.ok() ? fd.value().release() : -fd.error());
 }
 
@@ -90,6 +98,15 @@ Napi::Value MemfdObject::allocate(const Napi::CallbackInfo& info) {
   int64_t bytes = args.integer(1);
   if (!args.ok()) return info.Env().Undefined();
   return Napi::Number::New(info.Env(), memfd::allocate(fd_.get(), offset, bytes));
+}
+
+// seek(offset, data or hole) -> offset or -errno
+Napi::Value MemfdObject::seek(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int64_t offset = args.integer(0);
+  bool data = args.boolean(1);
+  if (!args.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), static_cast<double>(memfd::seek(fd_.get(), offset, data)));
 }
 
 Napi::Value MemfdObject::write(const Napi::CallbackInfo& info) {

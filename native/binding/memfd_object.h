@@ -16,6 +16,7 @@ class MemfdObject : public Napi::ObjectWrap<MemfdObject> {
 
  private:
   static Napi::Value create(const Napi::CallbackInfo& info);
+  static Napi::Value create_secret(const Napi::CallbackInfo& info);
   Napi::Value get_fd(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value set_size(const Napi::CallbackInfo& info);
@@ -24,6 +25,7 @@ class MemfdObject : public Napi::ObjectWrap<MemfdObject> {
   Napi::Value get_seals(const Napi::CallbackInfo& info);
   Napi::Value punch_hole(const Napi::CallbackInfo& info);
   Napi::Value allocate(const Napi::CallbackInfo& info);
+  Napi::Value seek(const Napi::CallbackInfo& info);
   Napi::Value write(const Napi::CallbackInfo& info);
   Napi::Value write_from_file(const Napi::CallbackInfo& info);
 

@@ -2,6 +2,7 @@
 
 #include "../os/event_fd.h"
 #include "../os/memfd.h"
+#include "../os/pagemap.h"
 #include "../os/process.h"
 #include "args.h"
 
@@ -81,6 +82,20 @@ Napi::Value address_of(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uint64_t>(bytes.data)));
 }
 
+// scanPages(pagemapFd, request: BigUint64Array laid out as pm_scan_arg, regions: BigUint64Array of page_regions)
+//   -> regions filled, or -errno; the request's walk_end is where the walk stopped
+Napi::Value scan_pages(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int fd = static_cast<int>(args.integer(0));
+  Bytes request = args.bytes(1);
+  Bytes regions = args.bytes(2);
+  args.expect(1, request.length == sizeof(pm_scan_arg), "a pm_scan_arg");
+  if (!args.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), pagemap::scan(fd, reinterpret_cast<pm_scan_arg*>(request.data),
+                                                     reinterpret_cast<page_region*>(regions.data),
+                                                     static_cast<int>(regions.length / sizeof(page_region))));
+}
+
 }  // namespace
 
 void define_process_functions(Napi::Env env, Napi::Object exports) {
@@ -92,6 +107,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   define("duplicateFd", duplicate_fd);
   define("sealsOf", seals_of);
   define("signalEvent", signal_event);
+  define("scanPages", scan_pages);
   define("sendSignal", send_signal);
   define("setAffinity", set_affinity);
   define("affinity", affinity);

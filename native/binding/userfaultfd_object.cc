@@ -1,24 +1,10 @@
 #include "userfaultfd_object.h"
 
+#include "../os/answer.h"
 #include "../os/userfaultfd.h"
 #include "args.h"
 
 namespace uffd {
-
-namespace {
-
-using Answer = int64_t (*)(int fd, uint64_t start, uint64_t length, uint64_t mode);
-
-Napi::Value answer_range(const Napi::CallbackInfo& info, int fd, Answer answer) {
-  Args args(info);
-  uint64_t start = args.size(0);
-  uint64_t length = args.size(1);
-  uint64_t mode = args.size(2);
-  if (!args.ok()) return info.Env().Undefined();
-  return Napi::Number::New(info.Env(), static_cast<double>(answer(fd, start, length, mode)));
-}
-
-}  // namespace
 
 Napi::Function UserfaultfdObject::define(Napi::Env env) {
   return DefineClass(env, "Userfaultfd",
@@ -29,11 +15,8 @@ Napi::Function UserfaultfdObject::define(Napi::Env env) {
                          InstanceMethod<&UserfaultfdObject::handshake>("handshake"),
                          InstanceMethod<&UserfaultfdObject::register_range>("register"),
                          InstanceMethod<&UserfaultfdObject::unregister_range>("unregister"),
-                         InstanceMethod<&UserfaultfdObject::wake>("wake"),
-                         InstanceMethod<&UserfaultfdObject::copy>("copy"),
-                         InstanceMethod<&UserfaultfdObject::zeropage>("zeropage"),
-                         InstanceMethod<&UserfaultfdObject::continue_range>("continue"),
-                         InstanceMethod<&UserfaultfdObject::poison>("poison"),
+                         InstanceMethod<&UserfaultfdObject::answer>("answer"),
+                         InstanceMethod<&UserfaultfdObject::set_mode>("setMode"),
                          InstanceMethod<&UserfaultfdObject::read>("read"),
                          InstanceMethod<&UserfaultfdObject::alive>("alive"),
                      });
@@ -71,9 +54,8 @@ Napi::Value UserfaultfdObject::close(const Napi::CallbackInfo& info) {
 // handshake(features: bigint) -> [features, ioctls] as bigints, or -errno
 Napi::Value UserfaultfdObject::handshake(const Napi::CallbackInfo& info) {
   Args args(info);
-  if (!args.expect(0, info[0].IsBigInt(), "a bigint")) return info.Env().Undefined();
-  bool lossless;
-  uffdio_api api{UFFD_API, info[0].As<Napi::BigInt>().Uint64Value(&lossless), 0};
+  uffdio_api api{UFFD_API, args.bits(0), 0};
+  if (!args.ok()) return info.Env().Undefined();
   int error = userfaultfd::handshake(fd_.get(), &api);
   if (error < 0) return Napi::Number::New(info.Env(), error);
   auto result = Napi::Array::New(info.Env(), 2);
@@ -100,37 +82,26 @@ Napi::Value UserfaultfdObject::unregister_range(const Napi::CallbackInfo& info) 
   return Napi::Number::New(info.Env(), userfaultfd::unregister_range(fd_.get(), start, length));
 }
 
-Napi::Value UserfaultfdObject::wake(const Napi::CallbackInfo& info) {
+// answer(rows: Float64Array of Answer rows): gives them in order; the results are in the rows
+Napi::Value UserfaultfdObject::answer(const Napi::CallbackInfo& info) {
   Args args(info);
-  uint64_t start = args.size(0);
-  uint64_t length = args.size(1);
+  Bytes rows = args.bytes(0);
   if (!args.ok()) return info.Env().Undefined();
-  return Napi::Number::New(info.Env(), userfaultfd::wake(fd_.get(), start, length));
+  int count = static_cast<int>(rows.length / (sizeof(double) * Answer::kFields));
+  auto give = [fd = fd_.get()](const double* row) { return Answer::give(row, fd, nullptr); };
+  for (int row = 0; row < count;) {
+    row = Answer::give_linked(reinterpret_cast<double*>(rows.data), row, count, give);
+  }
+  return info.Env().Undefined();
 }
 
-// copy(start, source: typed array, mode)
-Napi::Value UserfaultfdObject::copy(const Napi::CallbackInfo& info) {
+// setMode(enable: bigint, disable: bigint) -> 0 or -errno
+Napi::Value UserfaultfdObject::set_mode(const Napi::CallbackInfo& info) {
   Args args(info);
-  uint64_t start = args.size(0);
-  Bytes source = args.bytes(1);
-  uint64_t mode = args.size(2);
+  uint64_t enable = args.bits(0);
+  uint64_t disable = args.bits(1);
   if (!args.ok()) return info.Env().Undefined();
-  // SAFETY: the call is synchronous on the thread that owns the array, which therefore cannot move
-  // or go.
-  int64_t done = userfaultfd::copy(fd_.get(), start, reinterpret_cast<uint64_t>(source.data), source.length, mode);
-  return Napi::Number::New(info.Env(), static_cast<double>(done));
-}
-
-Napi::Value UserfaultfdObject::zeropage(const Napi::CallbackInfo& info) {
-  return answer_range(info, fd_.get(), userfaultfd::zeropage);
-}
-
-Napi::Value UserfaultfdObject::continue_range(const Napi::CallbackInfo& info) {
-  return answer_range(info, fd_.get(), userfaultfd::continue_range);
-}
-
-Napi::Value UserfaultfdObject::poison(const Napi::CallbackInfo& info) {
-  return answer_range(info, fd_.get(), userfaultfd::poison);
+  return Napi::Number::New(info.Env(), userfaultfd::set_mode(fd_.get(), enable, disable));
 }
 
 // read(buffer) -> whole 32-byte messages read into the buffer, 0 when none waits, or -errno

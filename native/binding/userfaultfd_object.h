@@ -19,11 +19,8 @@ class UserfaultfdObject : public Napi::ObjectWrap<UserfaultfdObject> {
   Napi::Value handshake(const Napi::CallbackInfo& info);
   Napi::Value register_range(const Napi::CallbackInfo& info);
   Napi::Value unregister_range(const Napi::CallbackInfo& info);
-  Napi::Value wake(const Napi::CallbackInfo& info);
-  Napi::Value copy(const Napi::CallbackInfo& info);
-  Napi::Value zeropage(const Napi::CallbackInfo& info);
-  Napi::Value continue_range(const Napi::CallbackInfo& info);
-  Napi::Value poison(const Napi::CallbackInfo& info);
+  Napi::Value answer(const Napi::CallbackInfo& info);
+  Napi::Value set_mode(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value alive(const Napi::CallbackInfo& info);
 

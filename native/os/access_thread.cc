@@ -59,14 +59,15 @@ void AccessThread::cancel() {
 }
 
 void AccessThread::run() {
-  // SAFETY: mapping_ keeps the range mapped until this object is gone, and the caller checked
-  // offset and length.
+  // SAFETY: mapping_ keeps the range mapped until the access is over, and the caller checked offset and length.
   Body body{mapping_->data() + request_.offset, &request_};
   AccessOutcome outcome = access_.run(access_memory, &body);
   {
     std::lock_guard<std::mutex> lock(alive_);
     ended_ = true;
   }
+  // Here, not on the thread that is told: when this is the last hold, munmap(2) can wait for its event to be read.
+  mapping_.reset();
   done_(outcome, request_);
 }
 

@@ -2,7 +2,6 @@
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <sys/uio.h>
 #include <time.h>
 
 #include <algorithm>
@@ -33,20 +32,6 @@ int64_t now_us() {
   ::clock_gettime(CLOCK_MONOTONIC, &time);
   return time.tv_sec * 1000000LL + time.tv_nsec / 1000;
 }
-
-// SAFETY: the kernel checks both ranges (EFAULT); the target lies in a mapping that cannot shrink, checked here.
-int64_t write_memory(const Mapping& memory, uint64_t source, uint64_t length, uint64_t offset) {
-  if (memory.data() == nullptr) return -EBADF;
-  if (!memory.contains(offset, length)) return -EFAULT;
-  iovec from{reinterpret_cast<void*>(source), length};
-  iovec to{memory.data() + offset, length};
-  ssize_t written = ::process_vm_writev(::getpid(), &from, 1, &to, 1, 0);
-  return written < 0 ? -errno : written;
-}
-
-bool in_full(const double* row) { return row[Answer::kResult] == row[Answer::kLength]; }
-
-bool is_linked(const double* row) { return (static_cast<uint64_t>(row[Answer::kMode]) & Answer::kLink) != 0; }
 
 bool is_large_fill(const double* row) {
   int op = static_cast<int>(row[Answer::kOp]);
@@ -150,71 +135,33 @@ int FaultQueue::userfaultfd_of(int slot) const {
 double FaultQueue::answer_one(const double* row) const {
   int slot = static_cast<int>(row[Answer::kSlot]);
   int fd = userfaultfd_of(slot);
-  if (fd < 0) return -EBADF;
-  uint64_t mode = static_cast<uint64_t>(row[Answer::kMode]) & ~Answer::kLink;
-  uint64_t start = static_cast<uint64_t>(row[Answer::kStart]);
-  uint64_t length = static_cast<uint64_t>(row[Answer::kLength]);
-  uint64_t source = static_cast<uint64_t>(row[Answer::kSource]);
-  auto done = [length](int returned) {
-    return static_cast<double>(returned < 0 ? returned : static_cast<int64_t>(length));
-  };
-  switch (static_cast<int>(row[Answer::kOp])) {
-    case Answer::kContinue:
-      return static_cast<double>(userfaultfd::continue_range(fd, start, length, mode));
-    case Answer::kCopy:
-      return static_cast<double>(userfaultfd::copy(fd, start, source, length, mode));
-    case Answer::kZeropage:
-      return static_cast<double>(userfaultfd::zeropage(fd, start, length, mode));
-    case Answer::kPoison:
-      return static_cast<double>(userfaultfd::poison(fd, start, length, mode));
-    case Answer::kWake:
-      return done(userfaultfd::wake(fd, start, length));
-    case Answer::kUnprotect:
-      return static_cast<double>(userfaultfd::write_protect(fd, start, length, mode));
-    case Answer::kWrite:
-      return static_cast<double>(write_memory(slots_[static_cast<size_t>(slot)].memory, source, length,
-                                              static_cast<uint64_t>(row[Answer::kOffset])));
-    case Answer::kUnregister:
-      return done(userfaultfd::unregister_range(fd, start, length));
-    default:
-      return -EINVAL;
-  }
-}
-
-int FaultQueue::answer_linked(double* answers, int row, int count) const {
-  bool before_in_full = true;
-  bool linked = true;
-  for (; linked && row < count; row++) {
-    double* answer = answers + row * Answer::kFields;
-    answer[Answer::kResult] = before_in_full ? answer_one(answer) : -ECANCELED;
-    before_in_full = in_full(answer);
-    linked = is_linked(answer);
-  }
-  return row;
+  return fd < 0 ? -EBADF : Answer::give(row, fd, &slots_[static_cast<size_t>(slot)].memory);
 }
 
 bool FaultQueue::answer(double* answers, int count) {
+  auto give = [this](const double* row) { return answer_one(row); };
   large_fills_.clear();
   for (int row = 0; row < count;) {
     const double* answer = answers + row * Answer::kFields;
     if (is_large_fill(answer)) {
       large_fills_.push_back(row);
-      while (is_linked(answers + row * Answer::kFields) && row + 1 < count) row++;
+      while (Answer::is_linked(answers + row * Answer::kFields) && row + 1 < count) row++;
       row++;
     } else {
-      row = answer_linked(answers, row, count);
+      row = Answer::give_linked(answers, row, count, give);
     }
   }
   if (large_fills_.size() == 1) {
-    answer_linked(answers, large_fills_[0], count);
+    Answer::give_linked(answers, large_fills_[0], count, give);
   } else if (!large_fills_.empty()) {
     std::atomic<size_t> next{0};
     second_thread_->share([&] {
-      for (size_t i; (i = next.fetch_add(1)) < large_fills_.size();) answer_linked(answers, large_fills_[i], count);
+      for (size_t i; (i = next.fetch_add(1)) < large_fills_.size();)
+        Answer::give_linked(answers, large_fills_[i], count, give);
     });
   }
   bool all_in_full = true;
-  for (int row = 0; row < count; row++) all_in_full = all_in_full && in_full(answers + row * Answer::kFields);
+  for (int row = 0; row < count; row++) all_in_full = all_in_full && Answer::in_full(answers + row * Answer::kFields);
   return all_in_full;
 }
 

@@ -8,20 +8,13 @@
 #include <memory>
 #include <vector>
 
+#include "answer.h"
 #include "mapping.h"
 #include "second_thread.h"
 #include "unique_fd.h"
 #include "userfaultfd.h"
 
 namespace uffd {
-
-// Row of an answer. kResult is written: bytes done or a negative errno.
-struct Answer {
-  enum Field { kSlot, kOp, kMode, kStart, kLength, kSource, kOffset, kResult, kFields };
-  enum Op { kContinue, kCopy, kZeropage, kPoison, kWake, kUnprotect, kWrite, kUnregister };
-  // In kMode: the next row is done only if this one was done in full; else it gets -ECANCELED.
-  static constexpr uint64_t kLink = 1ULL << 31;
-};
 
 // Row of an event.
 struct Event {
@@ -70,8 +63,6 @@ class FaultQueue {
   };
 
   double answer_one(const double* row) const;
-  // The row and those linked to it. The index of the row after them.
-  int answer_linked(double* answers, int row, int count) const;
   int drain(int slot, double* rows, int capacity_rows);
 
   UniqueFd epoll_;

@@ -38,4 +38,17 @@ int Mapping::mincore(uint64_t offset, uint64_t bytes, uint8_t* residency) const 
   return zero_or_errno(::mincore(data_ + offset, bytes, residency));
 }
 
+int Mapping::relocate() {
+  // Somewhere else for certain: without a target the kernel leaves a mapping that keeps its size where it is.
+  void* target = ::mmap(nullptr, length_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (target == MAP_FAILED) return -errno;
+  if (::mremap(data_, length_, length_, MREMAP_MAYMOVE | MREMAP_FIXED, target) == MAP_FAILED) {
+    int error = errno;
+    ::munmap(target, length_);
+    return -error;
+  }
+  data_ = static_cast<uint8_t*>(target);
+  return 0;
+}
+
 }  // namespace uffd

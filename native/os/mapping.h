@@ -28,6 +28,8 @@ class Mapping {
   int advise(uint64_t offset, uint64_t bytes, int advice) const;
   // One byte per page into `residency`, bit 0 set where the page is in memory.
   int mincore(uint64_t offset, uint64_t bytes, uint8_t* residency) const;
+  // Moves the pages to a new address (mremap(2)).
+  int relocate();
 
  private:
   uint8_t* data_ = nullptr;

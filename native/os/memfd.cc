@@ -12,6 +12,12 @@ Result<UniqueFd> create(const char* name, unsigned flags) {
   return UniqueFd(fd);
 }
 
+Result<UniqueFd> create_secret() {
+  int fd = static_cast<int>(::syscall(SYS_memfd_secret, O_CLOEXEC));
+  if (fd < 0) return Result<UniqueFd>::from_errno();
+  return UniqueFd(fd);
+}
+
 int set_size(int fd, int64_t bytes) { return zero_or_errno(::ftruncate(fd, bytes)); }
 
 int add_seals(int fd, int seals) { return zero_or_errno(::fcntl(fd, FCNTL_ADD_SEALS, seals)); }
@@ -39,6 +45,11 @@ int64_t write_all(int fd, const void* source, uint64_t bytes, int64_t offset) {
     done += static_cast<uint64_t>(n);
   }
   return static_cast<int64_t>(done);
+}
+
+int64_t seek(int fd, int64_t offset, bool data) {
+  off_t found = ::lseek(fd, offset, data ? SEEK_DATA : SEEK_HOLE);
+  return found < 0 ? -errno : found;
 }
 
 Result<Status> status(int fd) {

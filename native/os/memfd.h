@@ -9,6 +9,8 @@
 namespace uffd::memfd {
 
 Result<UniqueFd> create(const char* name, unsigned flags);
+// memfd_secret(2) (5.14): pages that the kernel itself does not map.
+Result<UniqueFd> create_secret();
 int set_size(int fd, int64_t bytes);
 int add_seals(int fd, int seals);
 // The seals, or a negative errno; EINVAL says that the descriptor is not of a file that can be
@@ -20,6 +22,9 @@ int allocate(int fd, int64_t offset, int64_t bytes);
 // were. `source` may be a mapped file: past its end the kernel says EFAULT instead of raising
 // SIGBUS.
 int64_t write_all(int fd, const void* source, uint64_t bytes, int64_t offset);
+
+// lseek(2) with SEEK_DATA or SEEK_HOLE: the offset found, or a negative errno (-ENXIO: no data from there on).
+int64_t seek(int fd, int64_t offset, bool data);
 
 struct Status {
   int64_t size;

@@ -89,6 +89,23 @@ int64_t write_protect(int fd, uint64_t start, uint64_t len, uint64_t mode) {
   return returned == 0 ? static_cast<int64_t>(len) : -errno;
 }
 
+int64_t rw_protect(int fd, uint64_t start, uint64_t len, uint64_t mode) {
+  uffdio_rwprotect request{{start, len}, mode};
+  int returned = ::ioctl(fd, UFFDIO_RWPROTECT, &request);
+  return returned == 0 ? static_cast<int64_t>(len) : -errno;
+}
+
+int64_t move(int fd, uint64_t dst, uint64_t src, uint64_t len, uint64_t mode) {
+  uffdio_move request{dst, src, len, mode, 0};
+  int returned = ::ioctl(fd, UFFDIO_MOVE, &request);
+  return outcome(returned, request.move, len);
+}
+
+int set_mode(int fd, uint64_t enable, uint64_t disable) {
+  uffdio_set_mode request{enable, disable};
+  return zero_or_errno(::ioctl(fd, UFFDIO_SET_MODE, &request));
+}
+
 int read_messages(int fd, uffd_msg* messages, int capacity) {
   iovec buffer{messages, sizeof(uffd_msg) * static_cast<size_t>(capacity)};
   ssize_t bytes = ::preadv2(fd, &buffer, 1, -1, RWF_NOWAIT);

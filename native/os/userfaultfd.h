@@ -38,6 +38,12 @@ int64_t continue_range(int fd, uint64_t start, uint64_t len, uint64_t mode);
 int64_t poison(int fd, uint64_t start, uint64_t len, uint64_t mode);
 // No progress field: len or a negative errno.
 int64_t write_protect(int fd, uint64_t start, uint64_t len, uint64_t mode);
+int64_t rw_protect(int fd, uint64_t start, uint64_t len, uint64_t mode);
+// From `src` to `dst` in the address space of the userfaultfd.
+int64_t move(int fd, uint64_t dst, uint64_t src, uint64_t len, uint64_t mode);
+
+// Switches features of a live userfaultfd on and off (7.3: UFFD_FEATURE_RWP_ASYNC).
+int set_mode(int fd, uint64_t enable, uint64_t disable);
 
 // Whole messages into `messages`; the number read, 0 when none is waiting, or a negative errno.
 // Never blocks: RWF_NOWAIT holds even if the peer that shares the description has cleared

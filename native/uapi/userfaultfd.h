@@ -48,6 +48,10 @@ constexpr uint64_t UFFDIO_CONTINUE_MODE_WP = 2;  // 6.4
 constexpr uint64_t UFFDIO_POISON_MODE_DONTWAKE = 1;
 constexpr uint64_t UFFDIO_WRITEPROTECT_MODE_WP = 1;
 constexpr uint64_t UFFDIO_WRITEPROTECT_MODE_DONTWAKE = 2;
+constexpr uint64_t UFFDIO_MOVE_MODE_DONTWAKE = 1;
+constexpr uint64_t UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES = 2;
+constexpr uint64_t UFFDIO_RWPROTECT_MODE_RWP = 1;
+constexpr uint64_t UFFDIO_RWPROTECT_MODE_DONTWAKE = 2;
 
 struct uffdio_api {
   uint64_t api;
@@ -89,6 +93,21 @@ struct uffdio_writeprotect {
   uffdio_range range;
   uint64_t mode;
 };
+struct uffdio_move {
+  uint64_t dst;
+  uint64_t src;
+  uint64_t len;
+  uint64_t mode;
+  int64_t move;
+};
+struct uffdio_rwprotect {
+  uffdio_range range;
+  uint64_t mode;
+};
+struct uffdio_set_mode {
+  uint64_t enable;
+  uint64_t disable;
+};
 
 static_assert(sizeof(uffdio_api) == 24);
 static_assert(sizeof(uffdio_range) == 16);
@@ -98,6 +117,9 @@ static_assert(sizeof(uffdio_zeropage) == 32);
 static_assert(sizeof(uffdio_continue) == 32);
 static_assert(sizeof(uffdio_poison) == 32);
 static_assert(sizeof(uffdio_writeprotect) == 24);
+static_assert(sizeof(uffdio_move) == 40);
+static_assert(sizeof(uffdio_rwprotect) == 24);
+static_assert(sizeof(uffdio_set_mode) == 16);
 
 constexpr unsigned long UFFDIO_API = _IOWR(0xAA, 0x3F, uffdio_api);
 constexpr unsigned long UFFDIO_REGISTER = _IOWR(0xAA, 0x00, uffdio_register);
@@ -106,9 +128,12 @@ constexpr unsigned long UFFDIO_WAKE = _IOR(0xAA, 0x02, uffdio_range);
 constexpr unsigned long UFFDIO_COPY = _IOWR(0xAA, 0x03, uffdio_copy);
 constexpr unsigned long UFFDIO_ZEROPAGE = _IOWR(0xAA, 0x04, uffdio_zeropage);
 constexpr unsigned long UFFDIO_WRITEPROTECT = _IOWR(0xAA, 0x06, uffdio_writeprotect);
-constexpr unsigned long UFFDIO_CONTINUE = _IOWR(0xAA, 0x07, uffdio_continue);  // 5.13
-constexpr unsigned long UFFDIO_POISON = _IOWR(0xAA, 0x08, uffdio_poison);      // 6.6
-constexpr unsigned long USERFAULTFD_IOC_NEW = _IO(0xAA, 0x00);                 // 6.1, on /dev/userfaultfd
+constexpr unsigned long UFFDIO_CONTINUE = _IOWR(0xAA, 0x07, uffdio_continue);    // 5.13
+constexpr unsigned long UFFDIO_POISON = _IOWR(0xAA, 0x08, uffdio_poison);        // 6.6
+constexpr unsigned long UFFDIO_MOVE = _IOWR(0xAA, 0x05, uffdio_move);            // 6.8
+constexpr unsigned long UFFDIO_RWPROTECT = _IOWR(0xAA, 0x09, uffdio_rwprotect);  // 7.3
+constexpr unsigned long UFFDIO_SET_MODE = _IOW(0xAA, 0x0A, uffdio_set_mode);     // 7.3
+constexpr unsigned long USERFAULTFD_IOC_NEW = _IO(0xAA, 0x00);                   // 6.1, on /dev/userfaultfd
 
 static_assert(UFFDIO_API == 0xc018aa3f);
 static_assert(UFFDIO_REGISTER == 0xc020aa00);
@@ -119,6 +144,9 @@ static_assert(UFFDIO_ZEROPAGE == 0xc020aa04);
 static_assert(UFFDIO_WRITEPROTECT == 0xc018aa06);
 static_assert(UFFDIO_CONTINUE == 0xc020aa07);
 static_assert(UFFDIO_POISON == 0xc020aa08);
+static_assert(UFFDIO_MOVE == 0xc028aa05);
+static_assert(UFFDIO_RWPROTECT == 0xc018aa09);
+static_assert(UFFDIO_SET_MODE == 0x4010aa0a);
 static_assert(USERFAULTFD_IOC_NEW == 0xaa00);
 
 // uffd_msg.event

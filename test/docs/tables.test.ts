@@ -1,4 +1,7 @@
 // Tables that repeat what the code says, compared with it.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import process from 'node:process';
 import { expect, test } from 'vitest';
 import { errorCodes } from '../../dist/index.js';
 import { Feature, RegisterMode, answerBits } from '../../lib/userfaultfd/features.js';
@@ -18,9 +21,15 @@ test('docs/kernel-support.md: every feature with its bit, every answer, every re
   const rows = codeRowsOf('docs/kernel-support.md');
   const bits = Object.entries(Feature).map(([name, mask]) => [`\`${name}\``, String(mask.toString(2).length - 1)]);
   expect(rows.slice(0, bits.length).map(([name, bit]) => [name, bit])).toEqual(bits);
-  for (const name of Object.keys(answerBits)) expect(rows.map(([first]) => first)).toContain(`\`${name}\``);
+  for (const name of Object.keys(answerBits)) expect(read('docs/kernel-support.md')).toContain(`\`${name}\``);
   const header = /^\| memory .*$/m.exec(read('docs/kernel-support.md'))![0];
   expect(header.match(/`\w+`/g)).toEqual(Object.keys(RegisterMode).map((name) => `\`${name}\``));
+});
+
+test('README.md and docs/kernel-support.md: the tables of memory kinds are those of the code', () => {
+  const script = join(import.meta.dirname, '../../scripts/support-table.mjs');
+  const { status, stderr } = spawnSync(process.execPath, [script, '--check'], { encoding: 'utf8', timeout: 20_000 });
+  expect([status, stderr]).toEqual([0, '']);
 });
 
 test('docs/dependencies.md: exactly the dependencies of package.json', () => {

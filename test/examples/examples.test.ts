@@ -56,6 +56,19 @@ function folderWithSnapshot(size: number): { folder: string; bytes: Buffer; file
   return { folder, bytes, file: 'snapshot.img' };
 }
 
+test('export.mjs: the memory of one moment, while it is written to', async () => {
+  const folder = installedFolder();
+  const program = new Program(process.execPath, [join(examples, 'export.mjs'), 'memory.img', '64'], folder, {
+    VERIFY: '1',
+  });
+  const { status, stdout, stderr } = await program.ended();
+  expect(stderr).toBe('');
+  expect(stdout).toMatch(/^16384 pages exported; writers halted for [\d.]+ ms, [1-9]\d* writes since\n/);
+  expect(stdout).toMatch(/^[1-9]\d* pages saved because they were written to\n/m);
+  expect(stdout).toContain('the export is the memory of that moment');
+  expect(status).toBe(0);
+});
+
 test('readme.mjs: four faults, answered on the event loop', async () => {
   const { status, stdout, stderr } = await example(installedFolder(), 'readme.mjs').ended();
   expect(stderr).toBe('');
@@ -164,6 +177,7 @@ test('no example is left out', () => {
   expect(names.map((name) => name.slice(examples.length + 1)).sort()).toEqual([
     'c-client/client.c',
     'client.mjs',
+    'export.mjs',
     'own-policy/read-ahead.mjs',
     'own-policy/server.mjs',
     'own-source/compressed.mjs',

@@ -39,10 +39,10 @@ export class Program {
   stdout = '';
   stderr = '';
 
-  constructor(command: string, args: readonly string[], cwd: string) {
+  constructor(command: string, args: readonly string[], cwd: string, env: Record<string, string> = {}) {
     this.#child = spawn(command, args, {
       cwd,
-      env: environment(cwd),
+      env: { ...environment(cwd), ...env },
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Mapping, memoryKinds } from '../../dist/index.js';
-import { kindOf } from '../../dist/memory/kinds.js';
+import { kindOf } from '../../dist/memory/kinds/kinds.js';
 import { PAGE, anonymousMapping, filled, mappingOf, memfdOf } from '../support/memory.js';
 import { mappingsOf } from '../support/resources.js';
 

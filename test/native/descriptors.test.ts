@@ -101,14 +101,15 @@ test('gone: the process whose memory it was has exited', async (context) => {
   await expect.poll(() => (message = here.receive(buffer)), { timeout: 5000 }).not.toBe(-11);
   const [bytes, , fd] = message as [number, boolean, number];
   const { start, page } = JSON.parse(Buffer.from(buffer.subarray(0, bytes)).toString()) as { start: number; page: number };
-  const uffd = new (native().Userfaultfd)(fd);
-  expect(uffd.alive()).toBe(1);
-  expect(uffd.zeropage(start, page, 0)).toBe(page);
+  using uffd = Userfaultfd.adopt(fd, [{ start: BigInt(start), lengthBytes: 3 * page }]);
+  const region = uffd.regions[0]!;
+  expect(uffd.alive).toBe(true);
+  expect(uffd.zeropage({ region, page: 0 }).kind).toBe('installed');
   child.kill('SIGKILL');
   await exited;
-  await expect.poll(() => uffd.alive()).toBe(0);
-  expect([uffd.zeropage(start + page, page, 0), uffd.copy(start + page, new Uint8Array(page), 0)]).toEqual([-3, -3]);
-  uffd.close();
+  await expect.poll(() => uffd.alive).toBe(false);
+  expect(uffd.zeropage({ region, page: 1 }).kind).toBe('gone');
+  expect(uffd.copy({ region, page: 1 }, new Uint8Array(page)).kind).toBe('gone');
 });
 
 test('a TypeError of the native layer names the position, and nothing happens', () => {

@@ -91,7 +91,7 @@ test('unprotect takes write protection away', async () => {
   const slot = queue.native.add(duplicate(uffd.fd), -1);
   const writing = mapping.write(0, filled(2, 1), { signal: deadline() });
   expect(queue.answerAndWait().events).toMatchObject([{ kind: EventKind.pagefault, flags: 3 }]);
-  expect(queue.answer([{ slot, op: 'unprotect', start: mapping.address, length: PAGE }]).results).toEqual([PAGE]);
+  expect(queue.answer([{ slot, op: 'writeProtect', start: mapping.address, length: PAGE }]).results).toEqual([PAGE]);
   await writing;
 });
 

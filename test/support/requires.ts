@@ -1,9 +1,9 @@
 // Named capabilities of the machine: a test that needs one is skipped, by name and reason, where it is missing.
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import process from 'node:process';
 import type { TestContext } from 'vitest';
-import { availableFeatures, isSupported } from '../../dist/index.js';
+import { Mapping, Memfd, Userfaultfd, availableFeatures, isSupported } from '../../dist/index.js';
 import type { FeatureName } from '../../dist/index.js';
 
 /** What is missing, or undefined when nothing is. */
@@ -14,6 +14,18 @@ function feature(name: FeatureName): Check {
     const { supported, reason } = isSupported();
     if (!supported) return reason ?? 'no userfaultfd';
     return availableFeatures().names.has(name) ? undefined : `this kernel has no userfaultfd feature ${name}`;
+  };
+}
+
+/** What the kernel says when it is tried. */
+function tried(make: () => Disposable): Check {
+  return () => {
+    try {
+      make()[Symbol.dispose]();
+      return undefined;
+    } catch (error) {
+      return (error as Error).message;
+    }
   };
 }
 
@@ -30,6 +42,24 @@ const checks = {
   'uffd-minor': feature('minorShmem'),
   'uffd-poison': feature('poison'),
   'uffd-exact-address': feature('exactAddress'),
+  'uffd-move': feature('move'),
+  'uffd-wp-async': feature('wpAsync'),
+  'uffd-wp-shmem': feature('wpHugetlbfsShmem'),
+  'uffd-wp-unpopulated': feature('wpUnpopulated'),
+  'uffd-event-fork': tried(() => Userfaultfd.open({ features: ['eventFork'] })),
+  'memfd-noexec': tried(() => Memfd.create({ sizeBytes: 1, noexec: true })),
+  'memfd-secret': tried(() => Memfd.createSecret({ sizeBytes: 1 })),
+  'numa-policy': tried(() => {
+    const mapping = Mapping.anonymous(1);
+    mapping.policyAt(0);
+    return mapping;
+  }),
+  cc: program('cc'),
+  prlimit: program('prlimit'),
+  thp: () => {
+    const enabled = readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8');
+    return enabled.includes('[never]') ? 'transparent huge pages are switched off' : undefined;
+  },
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   'hugetlb-2M': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB') ? undefined : 'no 2M huge pages'),
   fuse: () => {

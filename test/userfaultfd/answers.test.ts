@@ -203,12 +203,13 @@ test('partial: a page in the middle is there already', async () => {
 });
 
 test('what no retry mends is an exception with ioctl and page', () => {
-  const { uffd, region } = registeredAnonymous(2);
-  expect(() => uffd.continue({ region, page: 1 })).toThrow(
+  const { uffd, mapping, region } = registeredAnonymous(2);
+  const unaligned = mapping.address + 1n;
+  expect(() => uffd.move({ region, page: 1 }, unaligned)).toThrow(
     expect.objectContaining({
       code: 'EINVAL',
       errno: -22,
-      syscall: 'UFFDIO_CONTINUE',
+      syscall: 'UFFDIO_MOVE',
       message: expect.stringContaining('page 1') as string,
     }),
   );
@@ -277,10 +278,14 @@ test.each([
   [-11, 'changing', 0],
   [-14, 'absent', 0],
   [-17, 'already', 0],
+  [-12, 'exhausted', 0],
 ])('outcome of %d is %s', (result, kind, bytes) => {
   expect(outcomeOf(result, PAGE, 'UFFDIO_COPY', 'page 1')).toEqual({ kind, bytes });
 });
 
-test.each([-1, -9, -12, -22, -25])('%d is no outcome', (errno) => {
-  expect(() => outcomeOf(errno, PAGE, 'UFFDIO_COPY', 'page 1')).toThrow(KernelError);
+test.each([-1, -9, -22, -25])('%d is no outcome', (errno) => {
+  const { kind, error } = outcomeOf(errno, PAGE, 'UFFDIO_COPY', 'page 1');
+  expect(kind).toBe('failed');
+  expect(error).toBeInstanceOf(KernelError);
+  expect(error).toMatchObject({ errno, syscall: 'UFFDIO_COPY' });
 });

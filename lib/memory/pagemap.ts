@@ -1,0 +1,192 @@
+// /proc/PID/pagemap: what state the pages of a range are in, and which of them were written (Documentation/admin-guide/
+// mm/pagemap.rst).
+import { closeSync, openSync, readSync, writeFileSync } from 'node:fs';
+import { KernelError, UffdError, checked } from '../errors.js';
+import { native } from '../native/load.js';
+import type { Mapping } from './mapping.js';
+import { pageSize } from './page-size.js';
+
+/** PAGEMAP_SCAN categories; `guard` is 6.15's, `accessed` 7.3's. */
+const categories = {
+  /** Write protection by a userfaultfd is possible: asynchronously, that is (WP_ASYNC). */
+  writeProtectAllowed: 1n,
+  written: 2n,
+  file: 4n,
+  present: 8n,
+  swapped: 16n,
+  zeroPage: 32n,
+  huge: 64n,
+  softDirty: 128n,
+  guard: 256n,
+  accessed: 512n,
+} as const;
+/** Names of PAGEMAP_SCAN categories. */
+export type PageCategory = keyof typeof categories;
+
+const WP_MATCHING = 1n;
+const CHECK_WPASYNC = 2n;
+/** Words of a pm_scan_arg. */
+const Request = { flags: 1, start: 2, end: 3, walkEnd: 4, maxPages: 7, inverted: 8, mask: 9, anyOf: 10, returned: 11 };
+const REQUEST_WORDS = 12;
+const REGIONS_PER_CALL = 512;
+const REGION_WORDS = 3;
+const ENTRY_BYTES = 8;
+const ENTRIES_PER_READ = 4096;
+
+/** Whole pages of a mapping. */
+export interface PageSpan {
+  /** Bytes from the start of the mapping, a multiple of its page size. Default 0. */
+  readonly offset?: number;
+  /** Default: to the end of the mapping. */
+  readonly lengthBytes?: number;
+}
+
+/** Which pages `scanPages` looks for, where, and what it does to them. */
+export interface ScanOptions extends PageSpan {
+  /** Pages that are in all of these. Default none asked. */
+  readonly allOf?: readonly PageCategory[];
+  /** Pages that are in one of these. Default none asked. */
+  readonly anyOf?: readonly PageCategory[];
+  /** Of those in `allOf` and `anyOf`: pages that are not in it. */
+  readonly not?: readonly PageCategory[];
+  /** What is told of each run; runs differ in it. Default: what was asked for. */
+  readonly report?: readonly PageCategory[];
+  /**
+   * Write-protect the pages that match again, in the same step: get and clear. The range must be registered with
+   * `wp` and the feature `wpAsync` (else EPERM). Default false.
+   */
+  readonly writeProtect?: boolean;
+}
+
+/** Neighbouring pages that are in the same of the reported categories. */
+export interface PageRun {
+  /** Bytes from the start of the mapping. */
+  readonly offset: number;
+  readonly lengthBytes: number;
+  readonly categories: ReadonlySet<PageCategory>;
+}
+
+/**
+ * PAGEMAP_SCAN (Linux 6.7): the runs of pages of this process's mapping that are in certain categories, in order.
+ * Yields while it walks; a page written meanwhile is in this walk or in the next.
+ * @throws KernelError EINVAL (a category this kernel does not know), EPERM (`writeProtect` without WP_ASYNC), ENOTTY
+ *   (before 6.7)
+ */
+export function* scanPages(mapping: Mapping, options: ScanOptions): Generator<PageRun, void, undefined> {
+  const { start, end } = spanOf(mapping, options);
+  const { allOf = [], anyOf = [], not = [], writeProtect = false } = options;
+  const request = new BigUint64Array(REQUEST_WORDS);
+  request[Request.flags] = writeProtect ? WP_MATCHING | CHECK_WPASYNC : 0n;
+  request[Request.end] = end;
+  request[Request.inverted] = maskOf(not);
+  request[Request.mask] = maskOf([...allOf, ...not]);
+  request[Request.anyOf] = maskOf(anyOf);
+  request[Request.returned] = maskOf(options.report ?? [...allOf, ...anyOf, ...not]);
+  const regions = new BigUint64Array(REGIONS_PER_CALL * REGION_WORDS);
+  const fd = openSync('/proc/self/pagemap', 'r');
+  try {
+    for (let at = start; at < end; at = request[Request.walkEnd]!) {
+      request[Request.start] = at;
+      const count = checked(native().scanPages(fd, request, regions), 'PAGEMAP_SCAN', describe(options));
+      for (let region = 0; region < count; region++) {
+        const [from, to, mask] = regions.subarray(region * REGION_WORDS, (region + 1) * REGION_WORDS);
+        yield { offset: Number(from! - mapping.address), lengthBytes: Number(to! - from!), categories: namesOf(mask!) };
+      }
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** One page's entry of /proc/PID/pagemap. */
+export interface PageEntry {
+  readonly present: boolean;
+  readonly swapped: boolean;
+  /** Of a file or shared memory. */
+  readonly file: boolean;
+  readonly guard: boolean;
+  /** Write-protected by a userfaultfd (5.14). */
+  readonly writeProtected: boolean;
+  readonly exclusive: boolean;
+  /** Written since `clearSoftDirty`; always false without CONFIG_MEM_SOFT_DIRTY. */
+  readonly softDirty: boolean;
+}
+
+const bits = {
+  softDirty: 55n,
+  exclusive: 56n,
+  writeProtected: 57n,
+  guard: 58n,
+  file: 61n,
+  swapped: 62n,
+  present: 63n,
+} as const satisfies Record<keyof PageEntry, bigint>;
+
+/** The pagemap entries of a range, one for each base page. */
+export function pageEntries(mapping: Mapping, span: PageSpan = {}): PageEntry[] {
+  const { start, end } = spanOf(mapping, span);
+  const count = Number(end - start) / pageSize();
+  const entries: PageEntry[] = [];
+  const words = new BigUint64Array(Math.min(count, ENTRIES_PER_READ));
+  const fd = openSync('/proc/self/pagemap', 'r');
+  try {
+    while (entries.length < count) {
+      const wanted = words.subarray(0, Math.min(words.length, count - entries.length));
+      const position = (start / BigInt(pageSize()) + BigInt(entries.length)) * BigInt(ENTRY_BYTES);
+      const read = readSync(fd, wanted, 0, wanted.byteLength, position);
+      if (read !== wanted.byteLength) throw new KernelError(-5, 'read', '/proc/self/pagemap ended early');
+      for (const word of wanted) entries.push(entryOf(word));
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return entries;
+}
+
+/** Starts a new round of soft-dirty tracking for the whole process (CONFIG_MEM_SOFT_DIRTY, Linux 3.11). */
+export function clearSoftDirty(): void {
+  writeFileSync('/proc/self/clear_refs', '4');
+}
+
+function entryOf(word: bigint): PageEntry {
+  const has = (name: keyof PageEntry) => ((word >> bits[name]) & 1n) === 1n;
+  return {
+    present: has('present'),
+    swapped: has('swapped'),
+    file: has('file'),
+    guard: has('guard'),
+    writeProtected: has('writeProtected'),
+    exclusive: has('exclusive'),
+    softDirty: has('softDirty'),
+  };
+}
+
+function spanOf(mapping: Mapping, span: PageSpan): { start: bigint; end: bigint } {
+  const { offset = 0 } = span;
+  const { lengthBytes = mapping.lengthBytes - offset } = span;
+  const whole = (bytes: number) => Number.isSafeInteger(bytes) && bytes >= 0 && bytes % mapping.pageSize === 0;
+  if (mapping.unmapped) throw new UffdError('ERR_CLOSED', 'the memory is unmapped');
+  if (!whole(offset) || !whole(lengthBytes) || offset + lengthBytes > mapping.lengthBytes) {
+    throw new UffdError('ERR_OUT_OF_RANGE', `${lengthBytes} bytes at ${offset} are not whole pages of the mapping`);
+  }
+  const start = mapping.address + BigInt(offset);
+  return { start, end: start + BigInt(lengthBytes) };
+}
+
+function maskOf(names: readonly PageCategory[]): bigint {
+  let mask = 0n;
+  for (const name of names) {
+    if (!Object.hasOwn(categories, name)) throw new UffdError('ERR_INVALID_ARGUMENT', `unknown page category ${name}`);
+    mask |= categories[name];
+  }
+  return mask;
+}
+
+function namesOf(mask: bigint): Set<PageCategory> {
+  return new Set((Object.keys(categories) as PageCategory[]).filter((name) => (mask & categories[name]) !== 0n));
+}
+
+function describe({ allOf = [], anyOf = [], writeProtect = false }: ScanOptions): string {
+  const asked = [...allOf, ...anyOf].join(', ');
+  return writeProtect ? `${asked}; to write-protect takes registration with wp and the feature wpAsync` : asked;
+}

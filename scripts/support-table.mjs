@@ -1,0 +1,52 @@
+// Writes what each memory kind can be registered for and answered with, from the objects that decide it, into the
+// documents. `--check` only says whether they are what they would be.
+import { readFileSync, writeFileSync } from 'node:fs';
+import process from 'node:process';
+import { format, resolveConfig } from 'prettier';
+import { memoryKinds } from '../dist/index.js';
+
+const marks = (name) => [`<!-- ${name}: written by scripts/support-table.mjs -->`, `<!-- end of ${name} -->`];
+
+function cell(support) {
+  if ('not' in support) return support.not === 'never' ? 'never' : 'no';
+  return support.only === undefined ? support.since : `${support.since}, ${support.only}`;
+}
+
+function table(first, names, of) {
+  const kinds = Object.values(memoryKinds);
+  const lines = [
+    `| ${first} | ${names.map((name) => `\`${name}\``).join(' | ')} |`,
+    `| --- | ${names.map(() => '---').join(' | ')} |`,
+    ...kinds.map((kind) => `| ${kind.description} | ${names.map((name) => cell(of(kind)[name])).join(' | ')} |`),
+  ];
+  return lines.join('\n');
+}
+
+const { anonymous } = memoryKinds;
+const tables = {
+  'register modes': table('memory', Object.keys(anonymous.registers), (kind) => kind.registers),
+  answers: table('memory', Object.keys(anonymous.answers), (kind) => kind.answers),
+};
+const places = {
+  'README.md': ['register modes'],
+  'docs/kernel-support.md': ['register modes', 'answers'],
+};
+
+let stale = false;
+for (const [path, names] of Object.entries(places)) {
+  const url = new URL(`../${path}`, import.meta.url);
+  const before = readFileSync(url, 'utf8');
+  let text = before;
+  for (const name of names) {
+    const [start, end] = marks(name);
+    const [from, to] = [text.indexOf(start), text.indexOf(end)];
+    if (from < 0 || to < 0) throw new Error(`${path} has no place for the table of ${name}`);
+    text = `${text.slice(0, from)}${start}\n\n${tables[name]}\n\n${text.slice(to)}`;
+  }
+  text = await format(text, { ...(await resolveConfig(url)), parser: 'markdown' });
+  if (text === before) continue;
+  stale = true;
+  if (process.argv.includes('--check')) console.error(`${path}: run node scripts/support-table.mjs`);
+  else writeFileSync(url, text);
+}
+if (stale && process.argv.includes('--check')) process.exitCode = 1;

@@ -1,0 +1,68 @@
+// The memory kinds every case runs on, as the kernel's own suites name them.
+import { onTestFinished } from 'vitest';
+import { Mapping, Memfd, type RegisterModeName, type Region, type Userfaultfd } from '../../dist/index.js';
+import type { FeatureName } from '../../dist/index.js';
+import { HUGE } from '../support/huge-pages.js';
+import { PAGE, userfaultfd } from '../support/memory.js';
+import type { Capability } from '../support/requires.js';
+import type { PuppetMemory } from './puppet.js';
+
+export interface Memory {
+  readonly name: PuppetMemory;
+  readonly pageSize: number;
+  /** Has a page cache, so that a page can be there without being mapped. */
+  readonly minor: boolean;
+  /** What is written through another mapping is seen. */
+  readonly shared: boolean;
+  readonly huge: boolean;
+  readonly needs: readonly Capability[];
+}
+
+function memory(name: PuppetMemory, more: Partial<Memory> = {}): Memory {
+  return { name, pageSize: PAGE, minor: true, shared: false, huge: false, needs: ['uffd'], ...more };
+}
+const huge: Partial<Memory> = { pageSize: HUGE, huge: true, needs: ['uffd', 'root', 'hugetlb-2M'] };
+
+export const memories: readonly Memory[] = [
+  memory('anon', { minor: false }),
+  memory('shmem', { shared: true }),
+  memory('shmem-private'),
+  memory('hugetlb', { ...huge, shared: true }),
+  memory('hugetlb-private', huge),
+];
+
+export interface Case {
+  readonly uffd: Userfaultfd;
+  readonly mapping: Mapping;
+  readonly region: Region;
+  /** Of the memory behind the mapping: its page cache. */
+  readonly memfd: Memfd | undefined;
+  /** Puts a page into the page cache, filled with a value, without mapping it. */
+  readonly cache: (page: number, value: number) => Promise<void>;
+}
+
+/** Memory of a kind, registered; given back when the test ends. */
+export function prepare(
+  { name, pageSize, shared, huge: isHuge }: Memory,
+  pages: number,
+  modes: readonly RegisterModeName[],
+  features: readonly FeatureName[] = [],
+): Case {
+  const memfd =
+    name === 'anon'
+      ? undefined
+      : Memfd.create({ sizeBytes: pages * pageSize, name: 'conformance', ...(isHuge && { hugetlb: '2M' }) });
+  const mapping =
+    memfd === undefined ? Mapping.anonymous(pages * pageSize) : Mapping.map(memfd, { shared, noReserve: true });
+  onTestFinished(() => {
+    mapping.unmap();
+    memfd?.close();
+  });
+  const uffd = userfaultfd(features);
+  const region = uffd.register(mapping, modes);
+  const cache = async (page: number, value: number) => {
+    using alias = Mapping.map(memfd!, { noReserve: true });
+    await alias.write(page * pageSize, Buffer.alloc(pageSize, value));
+  };
+  return { uffd, mapping, region, memfd, cache };
+}
