@@ -4,6 +4,7 @@ const ROWS = 1 << 16;
 const FIELDS = 4;
 const HEADER_BYTES = 8;
 
+/** A message of a fault, as `FaultServer.takeTrace` gives it. */
 export interface TracedFault {
   /** performance.timeOrigin + performance.now() when its message was read. */
   readonly timeMs: number;

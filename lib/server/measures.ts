@@ -2,8 +2,9 @@
 // One writer each, and every count is by itself: a reader sees a moment's numbers, not a moment.
 
 /** What became of a fault: its page mapped where it was, filled, zeroed, poisoned; or any of them, but not at once. */
-export const outcomes = ['mapped', 'filled', 'zeroed', 'poisoned', 'waited'] as const;
-export type OutcomeName = (typeof outcomes)[number];
+export type OutcomeName = 'mapped' | 'filled' | 'zeroed' | 'poisoned' | 'waited';
+
+export const outcomes: readonly OutcomeName[] = ['mapped', 'filled', 'zeroed', 'poisoned', 'waited'];
 
 /** Upper bounds, in milliseconds; whatever is more has a place of its own. */
 export const boundsMs = [
@@ -13,6 +14,7 @@ export const boundsMs = [
 /** Of each outcome: a count for each bound, one for what is above all, and the sum in milliseconds. */
 const FIELDS = boundsMs.length + 2;
 
+/** How many answers took how long, by the bounds in docs/operations.md. */
 export interface Histogram {
   /** Not cumulative; the last one is of what is above all bounds. */
   readonly counts: readonly number[];

@@ -4,6 +4,7 @@ import type { SourceSpec } from '../server/page-source.js';
 import type { HttpSourceData } from './http-module.js';
 import { displayUrl } from './url.js';
 
+/** What `httpSource` takes beside the URL. */
 export interface HttpSourceOptions {
   /** Bytes of one request, a power of two; an aligned part of the object. Default 512 KiB. */
   readonly extentBytes?: number;
