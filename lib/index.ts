@@ -46,11 +46,16 @@ export {
   type UserfaultfdOptions,
 } from './userfaultfd/userfaultfd.js';
 export { type Attachment, FaultServer, type FaultServerOptions, type ServerEvents } from './server/fault-server.js';
+export type { TracedFault } from './server/fault-trace.js';
+export type { Histogram, OutcomeName } from './server/measures.js';
 export type { FailurePolicy, SessionCounters, SessionStats, SessionSummary } from './server/messages.js';
 export type { ModuleReference, PageSource, SourceSpec } from './server/page-source.js';
 export type { StateCounts } from './server/page-states.js';
 export type { DemandFault, FaultPolicy, PageWindow } from './server/policy.js';
+export type { WorkingSet } from './server/working-set.js';
 export { fileSource } from './sources/file.js';
+export { type HttpSourceOptions, httpSource } from './sources/http.js';
 export { moduleSource, objectSource } from './sources/user.js';
+export type { Dialect } from './transports/dialects.js';
 export { type HandOffOptions, Handoff, handOff } from './transports/hand-off.js';
 export { HandoffListener, type ListenerEvents, type ListenerOptions } from './transports/handoff-listener.js';

@@ -66,6 +66,7 @@ const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>>
   SourceFile: {
     error: true,
     identity: true,
+    holes: true,
     unchanged: true,
     read: true,
     hold: true,

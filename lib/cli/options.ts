@@ -23,6 +23,14 @@ export function byteCount(text: string): number {
   return bytes;
 }
 
+/** `9464`, `127.0.0.1:9464`, `[::1]:9464`; a port alone is of this host. 0 is any free port. */
+export function address(text: string): { host: string; port: number } {
+  const match = /^(?:(?<host>[^:[\]]+|\[[0-9a-fA-F:.]+\]):)?(?<port>\d{1,5})$/.exec(text);
+  const port = Number(match?.groups?.['port'] ?? NaN);
+  if (!(port <= 65_535)) throw new InvalidArgumentError('Give a port, or HOST:PORT such as 127.0.0.1:9464.');
+  return { host: match?.groups?.['host']?.replace(/^\[|\]$/g, '') ?? '127.0.0.1', port };
+}
+
 /** `10s`, `500ms`, `2m`; a bare number is seconds. As milliseconds. */
 export function duration(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);

@@ -146,6 +146,8 @@ export interface NativeSourceFile {
     mtimeNs: bigint,
     fd: number,
   ];
+  /** Where the file reads as zeroes without having bytes: start and end of at most so many holes, one after the other. */
+  holes(limit: number): number[];
   unchanged(strictly: boolean): boolean;
   read(target: Uint8Array, targetOffset: number, bytes: number, fileOffset: number, cachedOnly: boolean): number;
   /** The address of a mapping of the whole file, which nobody can change until `held` says no. */

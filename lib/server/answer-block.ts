@@ -15,6 +15,8 @@ export class AnswerBlock {
   readonly firstPages = new Int32Array(ROWS);
   /** The faulting page the row was planned for, or -1. */
   readonly demands = new Int32Array(ROWS);
+  /** 1 where somebody is known to wait for a page of the row. */
+  readonly asked = new Uint8Array(ROWS);
   /** 1 where the row shows bytes of the source, which must be unchanged when it is given. */
   readonly fromSource = new Uint8Array(ROWS);
   count = 0;
@@ -51,6 +53,13 @@ export class AnswerBlock {
     this.values[at + Answer.source] = source;
   }
 
+  /** Zeroes that the source has there: to be given only while it is unchanged. `zeroes`: an address of that many. */
+  addHole(session: Session, region: ServedRegion, first: number, pages: number, demand: number, zeroes: number): void {
+    if ('since' in session.kind.answers.zeropage) this.add(AnswerOp.zeropage, session, region, first, pages, demand);
+    else this.addZeroCopy(session, region, first, pages, demand, zeroes);
+    this.#mark();
+  }
+
   /** pwrite(2) from an address of this process into the memory; the row after it is done only if this one is. */
   addWrite(session: Session, region: ServedRegion, first: number, pages: number, demand: number, source: number): void {
     const address = session.addressOf(region, first);
@@ -71,6 +80,11 @@ export class AnswerBlock {
     for (let row = 0; row < this.count; row++) {
       if (this.fromSource[row] === 1) this.values[row * Answer.fields + Answer.slot] = -1;
     }
+  }
+
+  /** The last row's faulting page stands in for one that is in another row. */
+  standsIn(): void {
+    this.asked[this.count - 1] = 0;
   }
 
   op(row: number): number {
@@ -104,6 +118,7 @@ export class AnswerBlock {
     this.firstPages[row] = first;
     this.demands[row] = demand;
     this.fromSource[row] = 0;
+    this.asked[row] = demand < 0 ? 0 : 1;
     const at = row * Answer.fields;
     this.values[at + Answer.slot] = session.slot;
     this.values[at + Answer.op] = op;

@@ -14,7 +14,7 @@ export interface ArrivalParts {
   readonly decider: FaultDecider;
   readonly faultDeadlineMs: number;
   /** A read has failed: has the source as a whole? */
-  readonly readFailed: (error: string) => void;
+  readonly readFailed: (error: string, sourceChanged: boolean) => void;
 }
 
 export class Arrivals {
@@ -29,7 +29,8 @@ export class Arrivals {
   /** Plans answers for every reply that has come, then looks again at the faults that found no place. */
   take(): void {
     const { fetches, sessions, settling, decider } = this.#parts;
-    for (const { fetch, address, error } of fetches.replies()) {
+    for (const { fetch, address, error, sourceChanged } of fetches.replies()) {
+      if (error !== undefined) this.#parts.readFailed(error, sourceChanged);
       if (sessions.has(fetch.session)) {
         if (error === undefined) this.#show(fetch, address);
         else this.#failed(fetch, error);
@@ -67,8 +68,7 @@ export class Arrivals {
   /** What could not be read together is tried a page at a time where somebody waits, and left to the deadline then. */
   #failed(fetch: Fetch, error: string): void {
     const { session, first, pages, cached } = fetch;
-    const { settling, faultDeadlineMs, readFailed } = this.#parts;
-    readFailed(error);
+    const { settling, faultDeadlineMs } = this.#parts;
     for (let page = first; page < first + pages; page++) {
       if (session.states.bytes[page] !== PageState.fetching) continue;
       session.states.set(page, 1, PageState.absent);

@@ -2,35 +2,56 @@
 import { messageOf } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
-import type { FaultDecider } from './fault-decider.js';
 import type { Fetches } from './fetches.js';
-import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
+import { MAX_FILL_BYTES } from './page-filler.js';
 import { PageState } from './page-states.js';
-import type { ServedRegion, Session } from './session.js';
+import type { Session } from './session.js';
+import type { Sessions } from './sessions.js';
+import type { Unasked } from './unasked.js';
+
+export interface DrainingParts {
+  readonly answers: AnswerBlock;
+  readonly unasked: Unasked;
+  readonly fetches: Fetches;
+  readonly sessions: Sessions;
+  readonly faultDeadlineMs: number;
+  readonly sourceFailure: () => string | undefined;
+  readonly flush: () => void;
+}
 
 export class Draining {
+  readonly #parts: DrainingParts;
   readonly #answers: AnswerBlock;
-  readonly #filler: PageFiller;
-  readonly #fetches: Fetches;
-  readonly #decider: FaultDecider;
-  readonly #faultDeadlineMs: number;
 
-  constructor(
-    answers: AnswerBlock,
-    filler: PageFiller,
-    fetches: Fetches,
-    decider: FaultDecider,
-    faultDeadlineMs: number,
-  ) {
-    this.#answers = answers;
-    this.#filler = filler;
-    this.#fetches = fetches;
-    this.#decider = decider;
-    this.#faultDeadlineMs = faultDeadlineMs;
+  constructor(parts: DrainingParts) {
+    this.#parts = parts;
+    this.#answers = parts.answers;
+  }
+
+  /** One step for each session that is to be completed. True when there is more to do at once. */
+  round(): boolean {
+    const { sessions, fetches, sourceFailure } = this.#parts;
+    let progress = false;
+    for (const session of sessions.toDrain) {
+      if (session.parked !== undefined) continue;
+      if (session.leaving) {
+        this.#leave(session);
+        progress = true;
+      } else if (sourceFailure() === undefined && !fetches.full(session) && this.#step(session)) {
+        progress = true;
+      } else if (this.#answers.count > 0) {
+        // What is planned is given first: then it shows whether that was all.
+        progress = true;
+      } else if (this.#complete(session)) {
+        this.#finish(session);
+        progress = true;
+      }
+    }
+    return progress;
   }
 
   /** Plans the next fill of the session. False when there is nothing to plan now: all is filled, or on its way. */
-  step(session: Session): boolean {
+  #step(session: Session): boolean {
     let page = this.#next(session, session.drainCursor);
     // Once more from the start: answers that fell short have left absent pages behind.
     if (page < 0) page = this.#next(session, 0);
@@ -39,26 +60,18 @@ export class Draining {
     const limit = Math.min(MAX_FILL_BYTES / session.pageSize, region.firstPage + region.pages - page);
     // At a page that fell short before, one at a time.
     const again = page < session.drainCursor;
-    const run = again ? 1 : session.states.run(PageState.absent, page, limit);
-    let pages = run;
+    const pages = again ? 1 : session.states.run(PageState.absent, page, limit);
     try {
-      pages = this.#decider.fetchable(session, region, page, run);
-      session.drainCursor = Math.max(session.drainCursor, page + Math.max(1, pages));
-      if (pages === 0) return true;
-      return this.#fill(session, region, page, pages, again && session.writable);
+      const cached = again && session.writable;
+      const done = this.#parts.unasked.fill(session, region, page, pages, { cached, mayFetch: true });
+      session.drainCursor = Math.max(session.drainCursor, page + done);
+      return done > 0;
     } catch (error) {
       // A source of the user's that throws: page by page in the end, and then once in every deadline.
       session.drainCursor = Math.max(session.drainCursor, page + pages);
-      if (pages === 1) session.leaveToDeadline(page, messageOf(error), this.#faultDeadlineMs, false);
+      if (pages === 1) session.leaveToDeadline(page, messageOf(error), this.#parts.faultDeadlineMs, false);
       return true;
     }
-  }
-
-  #fill(session: Session, region: ServedRegion, page: number, pages: number, cached: boolean): boolean {
-    if (this.#filler.fillNow(session, region, page, pages, -1, cached)) return true;
-    if (!this.#fetches.available || !this.#fetches.request(session, region, page, pages, cached)) return false;
-    session.states.set(page, pages, PageState.fetching);
-    return true;
   }
 
   #next(session: Session, from: number): number {
@@ -68,7 +81,7 @@ export class Draining {
   }
 
   /** Every page has content, and nobody waits. */
-  complete(session: Session): boolean {
+  #complete(session: Session): boolean {
     const { states, pages } = session;
     return (
       session.waiting.size === 0 &&
@@ -77,9 +90,22 @@ export class Draining {
     );
   }
 
+  /**
+   * What came between the last answers and UNREGISTER has been read in this round, unless the kernel says otherwise: then
+   * a thread of the client sleeps until it is. Nothing more comes after it.
+   */
+  #leave(session: Session): void {
+    const [region] = session.regions;
+    if (region !== undefined) this.#answers.add(AnswerOp.writeProtect, session, region, region.firstPage, 1, -1);
+    this.#parts.flush();
+    if (session.left || region === undefined) this.#parts.sessions.detach(session, 'drained');
+  }
+
   /** Plans the end: UNREGISTER, then WAKE, which UNREGISTER alone does not do for those who wait for a MINOR fault. */
-  finish(session: Session): void {
+  #finish(session: Session): void {
+    session.leaving = true;
     for (const region of session.regions) {
+      if (this.#answers.full) this.#parts.flush();
       this.#answers.add(AnswerOp.unregister, session, region, region.firstPage, region.pages, -1);
       this.#answers.add(AnswerOp.wake, session, region, region.firstPage, region.pages, -1);
     }

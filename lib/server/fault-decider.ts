@@ -7,6 +7,7 @@ import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
 import type { DemandFault, FaultPolicy, PageWindow } from './policy.js';
 import type { ServedRegion, Session } from './session.js';
+import type { WorkingSetRecorder } from './working-set.js';
 
 const FLAG_WRITE = 1;
 const FLAG_WP = 2;
@@ -18,6 +19,8 @@ export interface DeciderParts {
   readonly fetches: Fetches;
   readonly policy: FaultPolicy;
   readonly faultDeadlineMs: number;
+  /** Where it is noted what was asked for. */
+  readonly recorder: WorkingSetRecorder | undefined;
   /** Why the source can no longer be trusted, once it cannot. */
   readonly sourceFailure: () => string | undefined;
   readonly flush: () => void;
@@ -99,7 +102,10 @@ export class FaultDecider {
       return;
     }
     this.#clip(session, region, page, flags, narrow || cached, PageState.absent, MAX_FILL_BYTES / session.pageSize);
+    const hole = !cached && filler.fillHole(session, region, this.#window, page, page);
     const { first, pages } = this.#window;
+    if (session.recorded) this.#parts.recorder?.asked(session.offsetOf(region, first) / session.pageSize, pages);
+    if (hole) return;
     if (filler.fillNow(session, region, first, pages, page, cached)) return;
     // Some of the window is not at hand, but perhaps the page itself.
     if (pages > 1 && filler.fillNow(session, region, page, 1, page, cached)) return;

@@ -3,75 +3,24 @@ import { EventEmitter } from 'node:events';
 import { UffdError, checked, messageOf } from '../errors.js';
 import type { FillWay } from '../memory/kinds/kind.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
-import type { Memfd } from '../memory/memfd.js';
+import { pageSize } from '../memory/page-size.js';
 import { native } from '../native/load.js';
-import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
+import {
+  type Attachment,
+  type FaultServerOptions,
+  type ServerEvents,
+  checkAttachment,
+  checkOptions,
+} from './fault-server-options.js';
+import { FaultTrace, type TracedFault } from './fault-trace.js';
 import { FetchPool } from './fetch-pool.js';
-import { MAX_FILL_BYTES } from './page-filler.js';
-import type {
-  AttachMessage,
-  FailurePolicy,
-  FromServing,
-  ServingOptions,
-  SessionStats,
-  SessionSummary,
-} from './messages.js';
-import { type ModuleReference, type SourceSpec, portable } from './page-source.js';
+import { type Histogram, Measures, type OutcomeName, outcomes } from './measures.js';
+import type { AttachMessage, FromServing, ServingOptions, SessionStats, SessionSummary } from './messages.js';
+import { type SourceSpec, portable } from './page-source.js';
 import { WorkerHandle } from './worker-handle.js';
+import { type WorkingSet, WorkingSetRecorder } from './working-set.js';
 
-/** What `FaultServer.start` takes. */
-export interface FaultServerOptions {
-  /** Where the bytes come from: `fileSource`, `moduleSource` or `objectSource`. */
-  readonly source: SourceSpec;
-  /** Serving threads; a session belongs to one of them. Default 2. */
-  readonly workers?: number;
-  /** How absent pages are filled; `auto` is the measured best for the memory kind. Default `auto`. */
-  readonly fill?: FillWay | 'auto';
-  /** Pages brought along with a fault: an aligned window of so many. Default 64. */
-  readonly faultAround?: number;
-  /** A module of yours that decides instead; it exports `createPolicy(data): FaultPolicy`. */
-  readonly policy?: ModuleReference;
-  /** How long a fault may go unanswered, in milliseconds, before `onFailure` acts. Default 10,000. */
-  readonly faultDeadlineMs?: number;
-  /** `poison` the page (Linux 6.6; fatal for whoever touches it), `kill` the client, or let it `stall`. Default `poison`. */
-  readonly onFailure?: FailurePolicy;
-  /** Microseconds a worker polls before it sleeps. Costs a CPU, saves the wake-up across CPUs. Default 0. */
-  readonly spinUs?: number;
-  /** CPUs the serving workers may run on. Default: any. */
-  readonly cpus?: readonly number[];
-}
-
-/** Memory to be served. Of objects the server takes duplicates; plain descriptors are its own from the call on. */
-export interface Attachment {
-  readonly userfaultfd: Userfaultfd | number;
-  /** The memfd behind the regions, sealed against shrinking; none for anonymous memory, or when it must not be written. */
-  readonly memory?: Memfd | number;
-  readonly kind: keyof typeof memoryKinds;
-  readonly pageSize: number;
-  /** `start` is the address in the client; `offset` the one in the source and in the memory. All in bytes. */
-  readonly regions: readonly { readonly start: bigint; readonly size: number; readonly offset: number }[];
-  /** All pages hold their content already: MINOR faults are answered, nothing is fetched. Default false. */
-  readonly resident?: boolean;
-  /** The client's process, for `onFailure: 'kill'`; stays the caller's. */
-  readonly pidfd?: number;
-}
-
-/** The events of a `FaultServer`, each with its arguments. */
-export interface ServerEvents {
-  attached: [session: number];
-  /** A session is over: its process is gone, it was drained, or released. */
-  detached: [session: number, why: 'gone' | 'drained' | 'released', stats: SessionSummary];
-  /** Nothing more of the session is answered; the policy acts on each fault at its deadline. */
-  parked: [session: number, reason: string];
-  /** A fault went unanswered to its deadline, and this was done. `page` is -1 where it is no page of a region. */
-  unserved: [session: number, action: FailurePolicy, page: number, reason: string];
-  /** The source can no longer be trusted: pages that are absent stay so. */
-  'source-failed': [reason: string];
-  /** The server has been closed; sessions it still had are served by nobody. */
-  close: [];
-  /** A worker ended unexpectedly: its sessions are served by nobody. Without a listener this is an uncaught exception. */
-  error: [Error];
-}
+export type { Attachment, FaultServerOptions, ServerEvents } from './fault-server-options.js';
 
 interface Attached {
   readonly worker: WorkerHandle;
@@ -88,14 +37,24 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   readonly #workers: WorkerHandle[] = [];
   readonly #fetchPool: FetchPool;
   readonly #sessions = new Map<number, Attached>();
-  readonly #statsRequests = new Map<number, (stats: readonly SessionStats[]) => void>();
-  #nextId = 1;
+  readonly #statsRequests = new Map<number, (stats: readonly (SessionSummary | SessionStats)[]) => void>();
+  readonly #measures: Measures[] = [];
+  readonly #traces: FaultTrace[] = [];
+  readonly #numbers: { next: number };
+  readonly #recorder: WorkingSetRecorder | undefined;
+  #nextRequest = 1;
   #closing: Promise<void> | undefined;
 
   private constructor(options: FaultServerOptions, workers: number) {
     super();
     this.source = options.source;
     this.fill = options.fill ?? 'auto';
+    this.#numbers = options.numbers ?? { next: 1 };
+    const { record = false, source } = options;
+    const earlier = typeof record === 'object' ? record.earlier : undefined;
+    this.#recorder = record === false ? undefined : WorkingSetRecorder.create(source.sizeBytes, pageSize(), earlier);
+    // A listener of transports each has its own.
+    this.setMaxListeners(0);
     this.#fetchPool = new FetchPool(options.source, workers, (error) => {
       this.#workerFailed(error);
     });
@@ -103,17 +62,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   /** @throws UffdError ERR_OUT_OF_RANGE, ERR_WORKER_FAILED */
   static async start(options: FaultServerOptions): Promise<FaultServer> {
-    const { workers = 2, faultAround = 64, faultDeadlineMs = 10_000, spinUs = 0 } = options;
-    inRange('workers', workers, 1, 64);
-    inRange('faultAround', faultAround, 1, 2 ** 20);
-    inRange('faultDeadlineMs', faultDeadlineMs, 0, 2 ** 31);
-    inRange('spinUs', spinUs, 0, 1_000_000);
-    const { source, policy } = options;
-    oneOf('fill', options.fill, ['auto', 'copy', 'continue']);
-    oneOf('onFailure', options.onFailure, ['poison', 'kill', 'stall']);
-    if (policy !== undefined && !(policy.module instanceof URL) && typeof policy.module !== 'string') {
-      throw new UffdError('ERR_INVALID_ARGUMENT', 'policy is a module: { module: new URL(...), data }');
-    }
+    checkOptions(options);
+    const { workers = 2, faultAround = 64, faultDeadlineMs = 10_000, spinUs = 0, source, policy } = options;
     const server = new FaultServer(options, workers);
     const serving: ServingOptions = {
       sourceSizeBytes: source.sizeBytes,
@@ -125,10 +75,13 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       spinUs,
       cpus: options.cpus ?? [],
       fetchesAsked: server.#fetchPool.asked,
+      ...(server.#recorder !== undefined && { recording: server.#recorder.shared }),
+      ...(options.replay !== undefined && { replay: options.replay }),
+      backgroundFill: options.backgroundFill ?? false,
     };
     try {
       for (const ports of server.#fetchPool.portsOfServing) {
-        server.#adopt(await WorkerHandle.start(serving, ports));
+        server.#adopt(await WorkerHandle.start({ ...serving, ...server.#watched(options) }, ports));
       }
     } catch (error) {
       await server.close();
@@ -152,7 +105,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       for (const fd of [userfaultfd, memory]) if (fd >= 0) native().closeFd(fd);
       throw new UffdError('ERR_CLOSED', 'the server is closed');
     }
-    const session = this.#nextId++;
+    const session = this.#numbers.next++;
     const worker = this.#workers.reduce((least, one) => (one.sessions < least.sessions ? one : least));
     const ways = memoryKinds[kind].fillWays;
     const wanted = this.fill === 'auto' ? ways[0]! : this.fill;
@@ -188,15 +141,48 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   /** What each session has been served so far, and what state its pages are in; looks at every page. */
   async stats(): Promise<SessionStats[]> {
+    return (await this.#ask(true)) as SessionStats[];
+  }
+
+  /** Without the states of pages. */
+  async summaries(): Promise<SessionSummary[]> {
+    return this.#ask(false);
+  }
+
+  /** How long answers took, by what they were; empty unless they are measured. */
+  histograms(): { readonly outcome: OutcomeName; readonly histogram: Histogram }[] {
+    return this.#measures.flatMap((one) => outcomes.map((outcome) => ({ outcome, histogram: one.histogram(outcome) })));
+  }
+
+  /** The faults since the last call, and how many more there were that could not be kept; none unless they are traced. */
+  takeTrace(): { faults: TracedFault[]; lost: number } {
+    const taken = this.#traces.map((trace) => trace.take());
+    return {
+      faults: taken.flatMap(({ faults }) => faults),
+      lost: taken.reduce((sum, { lost }) => sum + lost, 0),
+    };
+  }
+
+  async #ask(states: boolean): Promise<(SessionSummary | SessionStats)[]> {
     const perWorker = this.#workers.map(
       (worker) =>
-        new Promise<readonly SessionStats[]>((resolve) => {
-          const request = this.#nextId++;
+        new Promise<readonly (SessionSummary | SessionStats)[]>((resolve) => {
+          const request = this.#nextRequest++;
           this.#statsRequests.set(request, resolve);
-          if (!worker.send({ type: 'stats', request })) resolve([]);
+          if (!worker.send({ type: 'stats', request, states })) resolve([]);
         }),
     );
     return (await Promise.all(perWorker)).flat();
+  }
+
+  /** What clients have asked for, with what came along; undefined unless it is recorded, and before the first client. */
+  workingSet(): WorkingSet | undefined {
+    return this.#recorder?.workingSet();
+  }
+
+  /** Is another number when more has been asked for since. */
+  get workingSetChanges(): number {
+    return this.#recorder?.changes ?? 0;
   }
 
   /**
@@ -250,6 +236,15 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     }
     this.#sessions.clear();
     this.emit('close');
+  }
+
+  /** What the next worker writes down for us to read. */
+  #watched({ measure = false, trace = false }: FaultServerOptions): Pick<ServingOptions, 'measures' | 'trace'> {
+    const measures = measure ? new Measures() : undefined;
+    const traced = trace ? new FaultTrace() : undefined;
+    if (measures !== undefined) this.#measures.push(measures);
+    if (traced !== undefined) this.#traces.push(traced);
+    return { ...(measures && { measures: measures.shared }), ...(traced && { trace: traced.shared }) };
   }
 
   #adopt(worker: WorkerHandle): void {
@@ -337,30 +332,6 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   }
 }
 
-function checkAttachment({ kind, pageSize, regions }: Attachment): void {
-  if (!(kind in memoryKinds)) throw new UffdError('ERR_INVALID_ARGUMENT', `unknown kind of memory ${kind}`);
-  inRange('pageSize', pageSize, 1, MAX_FILL_BYTES);
-  for (const { start, size, offset } of regions) {
-    inRange('size', size, 1, Number.MAX_SAFE_INTEGER);
-    inRange('offset', offset, 0, Number.MAX_SAFE_INTEGER - size);
-    if (size % pageSize !== 0 || offset % pageSize !== 0 || start % BigInt(pageSize) !== 0n) {
-      throw new UffdError('ERR_OUT_OF_RANGE', `start, size and offset must be multiples of pageSize ${pageSize}`);
-    }
-  }
-}
-
 function ownDescriptor(of: { readonly fd: number } | number): number {
   return typeof of === 'number' ? of : checked(native().duplicateFd(of.fd), 'dup');
-}
-
-function oneOf(name: string, value: string | undefined, known: readonly string[]): void {
-  if (value !== undefined && !known.includes(value)) {
-    throw new UffdError('ERR_INVALID_ARGUMENT', `${name} must be one of ${known.join(', ')}, not ${value}`);
-  }
-}
-
-function inRange(name: string, value: number, least: number, most: number): void {
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw new UffdError('ERR_OUT_OF_RANGE', `${name} must be a whole number from ${least} to ${most}, not ${value}`);
-  }
 }

@@ -21,7 +21,8 @@ async function answer(port: MessagePort, source: PageSource, arena: FetchArena, 
     if (source.read === undefined) throw new UffdError('ERR_SOURCE_INVALID', 'the source has no read()');
     await source.read(new Uint8Array(arena.arena), request.arenaOffset, request.length, request.offset);
   } catch (error) {
-    reply = { id: request.id, error: messageOf(error) };
+    const sourceChanged = error instanceof UffdError && error.code === 'ERR_SOURCE_CHANGED';
+    reply = { id: request.id, error: messageOf(error), sourceChanged };
   }
   port.postMessage(reply);
   native().signalEvent(arena.wakeFd);

@@ -88,7 +88,7 @@ export class Fetches {
   }
 
   /** Every reply that has come. The place of each stays taken until `release`. */
-  *replies(): Generator<{ fetch: Fetch; address: number; error: string | undefined }> {
+  *replies(): Generator<{ fetch: Fetch; address: number; error: string | undefined; sourceChanged: boolean }> {
     for (const port of this.#ports) {
       let received;
       while ((received = receiveMessageOnPort(port)) !== undefined) {
@@ -98,7 +98,8 @@ export class Fetches {
         this.#underWay.delete(reply.id);
         Atomics.sub(this.#asked, fetch.port, 1);
         fetch.session.fetchesUnderWay--;
-        yield { fetch, address: this.#address + fetch.place * MAX_FILL_BYTES, error: reply.error };
+        const address = this.#address + fetch.place * MAX_FILL_BYTES;
+        yield { fetch, address, error: reply.error, sourceChanged: reply.sourceChanged ?? false };
       }
     }
   }

@@ -3,6 +3,7 @@ import type { FillWay } from '../memory/kinds/kind.js';
 import type { memoryKinds } from '../memory/kinds/kinds.js';
 import type { ModuleReference } from './page-source.js';
 import type { StateCounts } from './page-states.js';
+import type { WorkingSet } from './working-set.js';
 
 /** What the server does at the deadline of a fault it cannot answer. */
 export type FailurePolicy = 'poison' | 'kill' | 'stall';
@@ -45,6 +46,15 @@ export interface ServingOptions {
   readonly cpus: readonly number[];
   /** Int32Array: reads under way at each fetch worker. */
   readonly fetchesAsked: SharedArrayBuffer;
+  /** Of a WorkingSetRecorder, where what is asked for is recorded. */
+  readonly recording?: SharedArrayBuffer;
+  /** Of Measures and a FaultTrace, one of each for this worker; none where nobody wants to know. */
+  readonly measures?: SharedArrayBuffer;
+  readonly trace?: SharedArrayBuffer;
+  /** Brought before it is asked for, to sessions with pages of that size. */
+  readonly replay?: WorkingSet;
+  /** Everything is brought in the end. */
+  readonly backgroundFill: boolean;
 }
 
 export interface AttachMessage {
@@ -66,7 +76,8 @@ export type ToServing =
   | { readonly type: 'drain' }
   | { readonly type: 'orphaned'; readonly session: number }
   | { readonly type: 'release'; readonly session: number }
-  | { readonly type: 'stats'; readonly request: number }
+  /** Without `states` nobody looks at every page. */
+  | { readonly type: 'stats'; readonly request: number; readonly states: boolean }
   | { readonly type: 'stop' };
 
 export type FromServing =
@@ -89,7 +100,7 @@ export type FromServing =
       readonly reason: string;
     }
   | { readonly type: 'source-failed'; readonly reason: string }
-  | { readonly type: 'stats'; readonly request: number; readonly sessions: readonly SessionStats[] };
+  | { readonly type: 'stats'; readonly request: number; readonly sessions: readonly (SessionSummary | SessionStats)[] };
 
 /** A read for a fetch worker; its bytes go to `arena` at `arenaOffset`. */
 export interface FetchRequest {
@@ -105,5 +116,7 @@ export interface FetchArena {
 }
 export interface FetchReply {
   readonly id: number;
+  /** The source is not what it was: nothing of it can be shown any more. */
+  readonly sourceChanged?: boolean;
   readonly error?: string;
 }

@@ -3,8 +3,9 @@
 import { native } from '../native/load.js';
 import { AnswerOp } from '../native/contract.js';
 import { type AnswerBlock, MAX_PIECES } from './answer-block.js';
-import type { PageSource } from './page-source.js';
+import type { PageSource, SourceExtent } from './page-source.js';
 import { PageState } from './page-states.js';
+import type { PageWindow } from './policy.js';
 import type { ServedRegion, Session } from './session.js';
 
 /** Largest page a session may have, and most bytes of one answer from the source. */
@@ -22,6 +23,7 @@ export class PageFiller {
   readonly #bounce = new Uint8Array(new SharedArrayBuffer(MAX_FILL_BYTES));
   readonly #bounceAddress = native().addressOf(this.#bounce);
   readonly #zeroes = new Uint8Array(new SharedArrayBuffer(MAX_FILL_BYTES));
+  readonly #extent: SourceExtent = { start: 0, end: 0 };
   #used = 0;
 
   constructor(source: PageSource | undefined, sourceSize: number, answers: AnswerBlock, flush: () => void) {
@@ -78,8 +80,10 @@ export class PageFiller {
     for (let at = first; at < end; at += pagesPerPiece) {
       const count = Math.min(pagesPerPiece, end - at);
       // Whom a piece without the faulting page falls short of can only be found out by trying its first page alone.
-      const asked = demand < 0 || (demand >= at && demand < at + count) ? demand : at;
+      const elsewhere = demand >= 0 && (demand < at || demand >= at + count);
+      const asked = elsewhere ? at : demand;
       this.#piece(session, region, at, count, asked, address + (at - first) * session.pageSize, cached);
+      if (elsewhere) this.#answers.standsIn();
     }
   }
 
@@ -99,6 +103,25 @@ export class PageFiller {
     } else {
       this.#answers.addCopy(session, region, first, pages, demand, address);
     }
+  }
+
+  /**
+   * Plans to show zeroes where the source has a hole at the page, and narrows `window` around it to what is of the same
+   * kind. True when it was a hole.
+   */
+  fillHole(session: Session, region: ServedRegion, window: PageWindow, page: number, demand: number): boolean {
+    if (this.#source?.extentOf === undefined) return false;
+    const { pageSize } = session;
+    const hole = this.#source.extentOf(session.offsetOf(region, page), pageSize, this.#extent);
+    const pageOf = (offset: number) => region.firstPage + (offset - region.offset) / pageSize;
+    const first = Math.max(window.first, pageOf(this.#extent.start));
+    window.pages = Math.min(window.first + window.pages, pageOf(this.#extent.end)) - first;
+    window.first = first;
+    if (!hole) return false;
+    if (this.#answers.full) this.#flush();
+    session.states.set(first, window.pages, PageState.fetching);
+    this.#answers.addHole(session, region, first, window.pages, demand, native().addressOf(this.#zeroes));
+    return true;
   }
 
   /** Plans to show a page of zeroes. */

@@ -22,10 +22,21 @@ export interface PageSource {
   addressNow?(length: number, offset: number): number;
   /** @internal Asked after `addressNow`, before the answers are given. False: those answers must not be given. */
   held?(): boolean;
+  /**
+   * @internal Sets `extent` to bytes of one kind around the page at `offset`, whole pages from there on in both directions.
+   * True when they are zeroes, which is known without reading them. Only there when the source has such bytes.
+   */
+  extentOf?(offset: number, pageSize: number, extent: SourceExtent): boolean;
   /** Called about four times a second, between answers. */
   tick?(): void;
   /** The worker ends: release what was opened. */
   close?(): void;
+}
+
+/** Bytes of the source, from `start` up to `end`. */
+export interface SourceExtent {
+  start: number;
+  end: number;
 }
 
 /** A module of user code that workers import. */

@@ -4,12 +4,15 @@ import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { KernelError, messageOf } from '../errors.js';
 import { EventKind, EventRow, type NativeFaultQueue, QueueControl } from '../native/contract.js';
 import { native } from '../native/load.js';
+import { Ahead, preparation } from './ahead.js';
 import { AnswerBlock } from './answer-block.js';
 import { Arrivals } from './arrivals.js';
 import { Deadlines } from './deadlines.js';
 import { Draining } from './draining.js';
 import { FaultDecider } from './fault-decider.js';
+import { FaultTrace } from './fault-trace.js';
 import { Fetches } from './fetches.js';
+import { Measures } from './measures.js';
 import type { FromServing, ServingOptions, ToServing } from './messages.js';
 import { PageFiller } from './page-filler.js';
 import type { PageSource } from './page-source.js';
@@ -17,6 +20,8 @@ import type { FaultPolicy } from './policy.js';
 import type { ServedRegion, Session } from './session.js';
 import { Sessions } from './sessions.js';
 import { Settling } from './settling.js';
+import { Unasked } from './unasked.js';
+import { WorkingSetRecorder } from './working-set.js';
 
 const EVENT_ROWS = 1024;
 /** No time-out of ours: the queue ends every wait after a while (kIdleMs). */
@@ -41,9 +46,15 @@ export class ServingLoop {
   readonly #settling: Settling;
   readonly #deadlines: Deadlines;
   readonly #draining: Draining;
+  readonly #ahead: Ahead;
   readonly #arrivals: Arrivals;
   readonly #sessions: Sessions;
+  readonly #measures: Measures | undefined;
+  readonly #trace: FaultTrace | undefined;
   #drainProgress = false;
+  #aheadProgress = false;
+  /** A fault has come since something was last brought ahead. */
+  #faulted = false;
   #sourceFailure: string | undefined;
   #stopped = false;
   #lastTick = 0;
@@ -58,6 +69,8 @@ export class ServingLoop {
     this.#port = port;
     this.#options = options;
     this.#source = source;
+    this.#measures = options.measures && new Measures(options.measures);
+    this.#trace = options.trace && new FaultTrace(options.trace);
     this.#queue = new (native().FaultQueue)(this.#answers.values, this.#events, this.#queueControl);
     this.#queueControl[QueueControl.spinUs] = options.spinUs;
     if (this.#queue.error() < 0) throw new KernelError(this.#queue.error(), 'epoll_create');
@@ -66,44 +79,51 @@ export class ServingLoop {
     const post = this.#post;
     const sourceFailure = () => this.#sourceFailure;
     const { faultDeadlineMs, onFailure, sourceSizeBytes } = options;
-    const sessions = new Sessions(this.#queue, post);
+    const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
+    const sessions = new Sessions(this.#queue, post, preparation(options, recorder, this.#measures));
     this.#sessions = sessions;
-    this.#fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
-    this.#filler = new PageFiller(source, sourceSizeBytes, answers, flush);
+    const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
+    this.#fetches = fetches;
+    const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
+    this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
-    this.#decider = new FaultDecider({
-      answers,
-      filler: this.#filler,
-      fetches: this.#fetches,
-      policy,
-      faultDeadlineMs,
-      sourceFailure,
-      flush,
-    });
-    this.#draining = new Draining(answers, this.#filler, this.#fetches, this.#decider, faultDeadlineMs);
-    this.#settling = new Settling({
-      answers,
-      faultDeadlineMs,
-      sourceFailure,
+    const parts = { answers, filler, fetches, policy, recorder, faultDeadlineMs, sourceFailure, flush };
+    this.#decider = new FaultDecider(parts);
+    const unasked = new Unasked({ filler, fetches, decider: this.#decider });
+    this.#draining = new Draining({ answers, unasked, fetches, sessions, faultDeadlineMs, sourceFailure, flush });
+    this.#ahead = new Ahead({ unasked, fetches, sessions });
+    this.#settling = this.#newSettling();
+    this.#arrivals = this.#newArrivals();
+  }
+
+  #newSettling(): Settling {
+    return new Settling({
+      answers: this.#answers,
+      faultDeadlineMs: this.#options.faultDeadlineMs,
+      measures: this.#measures,
+      sourceFailure: () => this.#sourceFailure,
       gone: (session) => {
-        sessions.detach(session, 'gone');
+        this.#sessions.detach(session, 'gone');
       },
       poisoned: (session, page, reason) => {
-        post({ type: 'unserved', session: session.id, action: 'poison', page, reason });
+        this.#post({ type: 'unserved', session: session.id, action: 'poison', page, reason });
       },
       cannotPoison: (session, page) => {
         this.#deadlines.cannotPoison(session, page);
       },
     });
-    this.#arrivals = new Arrivals({
+  }
+
+  #newArrivals(): Arrivals {
+    return new Arrivals({
       fetches: this.#fetches,
       filler: this.#filler,
-      sessions,
+      sessions: this.#sessions,
       settling: this.#settling,
       decider: this.#decider,
-      faultDeadlineMs,
-      readFailed: (error) => {
-        if (this.#source?.unchanged?.() === false) this.#failSource(error);
+      faultDeadlineMs: this.#options.faultDeadlineMs,
+      readFailed: (error, sourceChanged) => {
+        if (sourceChanged || this.#source?.unchanged?.() === false) this.#failSource(error);
       },
     });
   }
@@ -112,12 +132,16 @@ export class ServingLoop {
   run(): void {
     this.#post({ type: 'ready', wakeFd: this.#queue.wakeFd() });
     while (!this.#stopped) {
+      // Only where it is measured: the time of the answers is wanted without that of waiting for the next faults.
+      if (this.#measures !== undefined && this.#answers.count > 0) this.#flush();
       this.#verify();
       this.#queueControl[QueueControl.rowsToAnswer] = this.#answers.count;
       this.#queueControl[QueueControl.timeoutMs] = this.#timeout();
       this.#queue.answerAndWait();
       const rows = this.#queueControl[QueueControl.rowsRead]!;
       if (rows < 0) throw new KernelError(rows, 'epoll_wait');
+      this.#measures?.read();
+      this.#trace?.read();
       this.#settle();
       const woken = this.#dispatch(rows);
       if (woken) {
@@ -126,7 +150,8 @@ export class ServingLoop {
       }
       this.#retry();
       this.#tick();
-      this.#drain();
+      this.#drainProgress = this.#sessions.toDrain.size > 0 && this.#draining.round();
+      this.#aheadProgress = this.#sessions.ahead.size > 0 && this.#bringAhead();
     }
     this.#sessions.close();
     this.#fetches.close();
@@ -134,7 +159,7 @@ export class ServingLoop {
   }
 
   #timeout(): number {
-    if (this.#drainProgress) return 0;
+    if (this.#drainProgress || this.#aheadProgress) return 0;
     if (this.#settling.retries.length > 0) return RETRY_MS;
     return this.#sessions.attention.size > 0 || this.#sessions.unreadable.size > 0 ? DEADLINE_MS : IDLE;
   }
@@ -157,6 +182,7 @@ export class ServingLoop {
   readonly #flush = (): void => {
     this.#verify();
     this.#queue.answer(this.#answers.count);
+    this.#measures?.given();
     this.#settle();
   };
 
@@ -188,7 +214,9 @@ export class ServingLoop {
 
   #fault(session: Session, address: number, flags: number): void {
     session.counters.faults++;
+    this.#faulted = true;
     const region = session.regionAt(address);
+    if (this.#trace !== undefined) this.#traceFault(session, region, address, flags);
     if (region === undefined) {
       const reason = `a fault at 0x${address.toString(16)}, which is in no mapping of the handshake`;
       this.#sessions.park(session, reason);
@@ -198,6 +226,11 @@ export class ServingLoop {
     const page = region.firstPage + Math.floor((address - region.start) / session.pageSize);
     if (session.parked !== undefined) session.wait(page, session.parked, this.#options.faultDeadlineMs);
     else this.#decide(session, region, page, flags, false);
+  }
+
+  #traceFault(session: Session, region: ServedRegion | undefined, address: number, flags: number): void {
+    const page = region === undefined ? -1 : region.firstPage + Math.floor((address - region.start) / session.pageSize);
+    this.#trace?.add(session.id, page, flags);
   }
 
   #otherEvent(kind: number, at: number): void {
@@ -265,7 +298,7 @@ export class ServingLoop {
         break;
       }
       case 'stats':
-        this.#post({ type: 'stats', request: message.request, sessions: this.#sessions.stats() });
+        this.#post({ type: 'stats', request: message.request, sessions: this.#sessions.stats(message.states) });
         break;
       case 'stop':
         this.#stopped = true;
@@ -285,23 +318,10 @@ export class ServingLoop {
     this.#deadlines.check(now);
   }
 
-  /** Demand has been looked after in this round: one step for each session that is to be completed. */
-  #drain(): void {
-    this.#drainProgress = false;
-    if (this.#sessions.toDrain.size === 0) return;
-    for (const session of this.#sessions.toDrain) {
-      if (session.parked !== undefined) continue;
-      if (this.#sourceFailure === undefined && !this.#fetches.full(session) && this.#draining.step(session)) {
-        this.#drainProgress = true;
-      } else if (this.#answers.count > 0) {
-        // What is planned is given first: then it shows whether that was all.
-        this.#drainProgress = true;
-      } else if (this.#draining.complete(session)) {
-        this.#draining.finish(session);
-        this.#flush();
-        this.#sessions.detach(session, 'drained');
-      }
-    }
+  #bringAhead(): boolean {
+    const demand = this.#faulted;
+    this.#faulted = false;
+    return this.#sourceFailure === undefined && this.#ahead.step(demand);
   }
 
   readonly #post = (message: FromServing): void => {

@@ -1,6 +1,8 @@
 // One client's memory, as its serving worker sees it: regions, page states, and who is waiting for what.
 import type { FillWay, MemoryKind } from '../memory/kinds/kind.js';
+import type { Measures } from './measures.js';
 import type { SessionCounters } from './messages.js';
+import { PageRanges } from './page-ranges.js';
 import { PageState, PageStates } from './page-states.js';
 
 /** A mapping of the handshake. Pages of all regions of a session are numbered through; `firstPage` is the first. */
@@ -16,6 +18,8 @@ export interface ServedRegion {
 
 /** A demand fault that could not be answered at once. */
 export interface Waiting {
+  /** performance.now() when it came. */
+  readonly since: number;
   /** performance.now() at which the policy acts; Infinity once it has and the fault is left to stall. */
   deadline: number;
   reason: string;
@@ -48,6 +52,15 @@ export class Session {
   fetchesUnderWay = 0;
   /** Where the next absent page is looked for while draining. */
   drainCursor = 0;
+  /** What is brought before anybody asks for it. */
+  aheadOf = new PageRanges([]);
+  /** Where it is noted how long faults had to wait. */
+  measures: Measures | undefined;
+  /** Whether what is asked for is recorded. */
+  recorded = false;
+  /** Completed and unregistered; `left` once no thread of the client can still wait for an event to be read. */
+  leaving = false;
+  left = false;
   readonly #attention: Set<Session>;
 
   /** @param options.attention where a session with faults that wait is noted, so that nobody has to look for them */
@@ -123,7 +136,8 @@ export class Session {
   #note(where: Map<number, Waiting>, key: number, reason: string, deadlineMs: number): Waiting {
     let waiting = where.get(key);
     if (waiting === undefined) {
-      waiting = { deadline: performance.now() + deadlineMs, reason, attempts: 0, asleep: true };
+      const since = performance.now();
+      waiting = { since, deadline: since + deadlineMs, reason, attempts: 0, asleep: true };
       where.set(key, waiting);
       this.#attention.add(this);
     }
@@ -146,8 +160,12 @@ export class Session {
   /** The pages have been answered: nobody waits for them. */
   answered(first: number, count: number): void {
     if (this.waiting.size === 0) return;
-    if (count === 1) this.waiting.delete(first);
-    else for (const page of this.waiting.keys()) if (page >= first && page < first + count) this.waiting.delete(page);
+    for (const page of count === 1 ? [first] : this.waiting.keys()) {
+      const waiting = page >= first && page < first + count ? this.waiting.get(page) : undefined;
+      if (waiting === undefined) continue;
+      this.measures?.waited(waiting.since);
+      this.waiting.delete(page);
+    }
   }
 
   close(): void {

@@ -17,13 +17,19 @@ export class Sessions {
   readonly orphans = new Set<Session>();
   /** To be completed. */
   readonly toDrain = new Set<Session>();
+  /** Of whose memory something is brought before it is asked for. */
+  readonly ahead = new Set<Session>();
   #draining = false;
   /** Whose messages cannot be read any more: when the policy acts on all of their pages, and how far it has come. */
   readonly unreadable = new Map<Session, { at: number; nextPage: number }>();
 
-  constructor(queue: NativeFaultQueue, post: (message: FromServing) => void) {
+  readonly #prepare: (session: Session) => void;
+
+  /** @param prepare called with each new session before its first fault, unless its pages are there already */
+  constructor(queue: NativeFaultQueue, post: (message: FromServing) => void, prepare: (session: Session) => void) {
     this.#queue = queue;
     this.#post = post;
+    this.#prepare = prepare;
   }
 
   at(slot: number): Session | undefined {
@@ -52,6 +58,8 @@ export class Sessions {
       const { attention } = this;
       const session = new Session({ ...message, id: message.session, slot, kind, writable, attention });
       if (message.resident) session.states.set(0, session.pages, PageState.resident);
+      else this.#prepare(session);
+      if (!session.aheadOf.ended) this.ahead.add(session);
       this.#bySlot[slot] = session;
       if (this.#draining) this.toDrain.add(session);
       this.#post({ type: 'attached', session: message.session });
@@ -65,7 +73,7 @@ export class Sessions {
   detach(session: Session, why: 'gone' | 'drained' | 'released'): void {
     if (!this.has(session)) return;
     this.#bySlot[session.slot] = undefined;
-    for (const set of [this.attention, this.orphans, this.toDrain, this.unreadable]) set.delete(session);
+    for (const set of [this.attention, this.orphans, this.toDrain, this.unreadable, this.ahead]) set.delete(session);
     this.#queue.remove(session.slot);
     const stats = summaryOf(session);
     session.close();
@@ -86,8 +94,11 @@ export class Sessions {
     this.#post({ type: 'parked', session: session.id, reason });
   }
 
-  stats(): SessionStats[] {
-    return this.all().map((session) => ({ ...summaryOf(session), states: session.states.counts() }));
+  stats(states: boolean): (SessionSummary | SessionStats)[] {
+    return this.all().map((session) => ({
+      ...summaryOf(session),
+      ...(states && { states: session.states.counts() }),
+    }));
   }
 
   close(): void {

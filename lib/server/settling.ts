@@ -2,6 +2,7 @@
 import { errnoName } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
+import { type Measures, outcomes } from './measures.js';
 import { PageState } from './page-states.js';
 import { MAX_ATTEMPTS, type Session } from './session.js';
 
@@ -15,6 +16,8 @@ const EINVAL = -22;
 const ENOTTY = -25;
 const ECANCELED = -125;
 
+const [MAPPED, FILLED, ZEROED, POISONED] = outcomes.keys() as unknown as [number, number, number, number];
+
 /** A page to be decided again, by itself. */
 export interface Retry {
   readonly session: Session;
@@ -25,6 +28,7 @@ export interface Retry {
 export interface SettlingParts {
   readonly answers: AnswerBlock;
   readonly faultDeadlineMs: number;
+  readonly measures: Measures | undefined;
   readonly sourceFailure: () => string | undefined;
   /** The address space of the session is gone. */
   readonly gone: (session: Session) => void;
@@ -67,11 +71,12 @@ export class Settling {
     const first = this.#answers.firstPages[row]!;
     if (first < 0) return;
     const pages = bytes / session.pageSize;
+    if (this.#parts.measures !== undefined) this.#measure(this.#parts.measures, session, row);
     switch (this.#answers.op(row)) {
       case AnswerOp.continue:
       case AnswerOp.copy:
         if (session.states.bytes[first] !== PageState.fetching) {
-          if (this.#answers.op(row) === AnswerOp.copy) this.#zeroed(session, first);
+          if (this.#answers.op(row) === AnswerOp.copy) this.#zeroed(session, first, 1);
         } else {
           session.states.set(first, pages, PageState.resident);
           session.counters.filledPages += pages;
@@ -79,8 +84,8 @@ export class Settling {
         session.answered(first, pages);
         break;
       case AnswerOp.zeropage:
-        this.#zeroed(session, first);
-        session.answered(first, 1);
+        this.#zeroed(session, first, pages);
+        session.answered(first, pages);
         break;
       case AnswerOp.poison: {
         const waiting = session.waiting.get(first);
@@ -93,14 +98,38 @@ export class Settling {
     }
   }
 
-  #zeroed(session: Session, page: number): void {
-    session.states.set(page, 1, PageState.zero);
-    session.counters.zeroPages++;
+  /** What has waited is measured when nobody waits for it any more. */
+  #measure(measures: Measures, session: Session, row: number): void {
+    if (this.#answers.asked[row] === 0 || session.waiting.has(this.#answers.demands[row]!)) return;
+    const filled = session.states.bytes[this.#answers.firstPages[row]!] === PageState.fetching;
+    switch (this.#answers.op(row)) {
+      case AnswerOp.continue:
+        measures.answered(filled ? FILLED : MAPPED);
+        break;
+      case AnswerOp.copy:
+        measures.answered(filled ? FILLED : ZEROED);
+        break;
+      case AnswerOp.zeropage:
+        measures.answered(ZEROED);
+        break;
+      case AnswerOp.poison:
+        measures.answered(POISONED);
+    }
+  }
+
+  #zeroed(session: Session, first: number, pages: number): void {
+    session.states.set(first, pages, PageState.zero);
+    session.counters.zeroPages += pages;
   }
 
   #short(session: Session, row: number, result: number): void {
     const answers = this.#answers;
     const op = answers.op(row);
+    if (session.leaving) {
+      // EAGAIN while a REMOVE or UNMAP is unread: whoever drops the memory sleeps until it is.
+      if (op === AnswerOp.writeProtect) session.left = result !== EAGAIN;
+      return;
+    }
     // Waking, unregistering: nothing to make up for. The row behind a write that fell short: dealt with there.
     if (op === AnswerOp.wake || op === AnswerOp.unregister || result === ECANCELED) return;
     let first = answers.firstPages[row]!;

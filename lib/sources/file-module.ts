@@ -5,6 +5,7 @@ import type { NativeSourceFile } from '../native/contract.js';
 import { native } from '../native/load.js';
 import type { PageSource } from '../server/page-source.js';
 import type { FileSourceData } from './file.js';
+import { Holes } from './holes.js';
 
 /** Less than this and a lease could be taken away between the check and the answer. */
 const LEAST_LEASE_BREAK_SECONDS = 5;
@@ -24,6 +25,7 @@ class FileSource implements PageSource {
   /** Address of the mapping; 0 without a lease. */
   #mapping = 0;
   #lostLease = false;
+  extentOf?: NonNullable<PageSource['extentOf']>;
 
   constructor(data: FileSourceData, where: 'serving' | 'fetching') {
     this.#data = data;
@@ -36,7 +38,13 @@ class FileSource implements PageSource {
     if (!same || device !== data.device || inode !== data.inode) {
       throw new UffdError('ERR_SOURCE_CHANGED', 'the file changed while the server was starting');
     }
-    if (data.hold && this.#serving) this.#hold();
+    if (!this.#serving) return;
+    if (data.hold) this.#hold();
+    // tmpfs notes no store through a mapping: only while nobody can store is a hole one.
+    if (data.holes.length > 0 && (!data.inMemory || this.#mapping !== 0)) {
+      const holes = new Holes(data.holes, data.sizeBytes);
+      this.extentOf = holes.extentOf.bind(holes);
+    }
   }
 
   addressNow(length: number, offset: number): number {

@@ -2,6 +2,7 @@
 import { KernelError, UffdError } from '../errors.js';
 import { native } from '../native/load.js';
 import type { SourceSpec } from '../server/page-source.js';
+import { MAX_HOLES } from './holes.js';
 
 const EAGAIN = -11;
 
@@ -13,6 +14,8 @@ export interface FileSourceData {
   readonly device: bigint;
   readonly inode: bigint;
   readonly inMemory: boolean;
+  /** Start and end of each hole, one after the other. */
+  readonly holes: Float64Array;
   /** Take a lease, where that is possible. */
   readonly hold: boolean;
 }
@@ -21,7 +24,8 @@ export interface FileSourceData {
  * A file, read through the page cache by the serving workers and from the disk by fetch workers. Its device, inode,
  * size and modification time are pinned: when it changes under the server, absent pages fail; they are never zeroes
  * and never a mixture. Where it can, each serving worker holds a read lease on the file (fcntl(2), F_SETLEASE): whoever
- * opens it for writing then waits up to a quarter of a second, and pages are served without being copied twice.
+ * opens it for writing then waits up to a quarter of a second, and pages are served without being copied twice. Holes
+ * of a sparse file are served as zeroes without being read.
  * @param options.lease `false` never takes a lease. Default true
  * @throws KernelError ENOENT, EACCES; UffdError ERR_SOURCE_INVALID (empty, not a regular file)
  */
@@ -43,6 +47,7 @@ export function fileSource(path: string, options: { lease?: boolean } = {}): Sou
     device,
     inode,
     inMemory,
+    holes: Float64Array.from(file.holes(MAX_HOLES)),
     hold: options.lease !== false,
   };
   return {

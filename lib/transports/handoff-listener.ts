@@ -9,8 +9,10 @@ import { native } from '../native/load.js';
 import type { FaultServer } from '../server/fault-server.js';
 import { Connection } from './connection.js';
 import { checkMemory, checkUserfaultfd } from './descriptors.js';
+import { type Dialect, parseHandshake } from './dialects.js';
 import { receiveHandshake } from './handshake.js';
-import { checkMappings, parseMappings } from './mappings.js';
+import { checkMappings } from './mappings.js';
+import { STATUS_REQUEST } from './status-request.js';
 import { listenAt, removeSocket } from './socket-path.js';
 
 /** Where it listens, and whom it lets in. */
@@ -21,12 +23,14 @@ export interface ListenerOptions {
   readonly allowUids?: readonly number[];
   /** How long a client may take for its handshake, in milliseconds. Default 10,000. */
   readonly handshakeTimeoutMs?: number;
+  /** What `uffd serve --status` is told beside the sessions. */
+  readonly about?: Readonly<Record<string, unknown>>;
 }
 
 /** The events of a `HandoffListener`, each with its arguments. */
 export interface ListenerEvents {
   /** A client's memory is being served. */
-  session: [session: number, peer: { pid: number; uid: number }];
+  session: [session: number, peer: { pid: number; uid: number }, dialect: Dialect];
   /** A client was turned away, before anything of it was accepted. */
   refused: [reason: string, peer: { pid: number; uid: number } | undefined];
   error: [Error];
@@ -34,9 +38,14 @@ export interface ListenerEvents {
 
 const EAGAIN = -11;
 const ACCEPT_AGAIN_MS = 100;
+/** How long the serving workers may take to say how they are. */
+const STATUS_MS = 5000;
+/** In one answer, which has to fit into the socket's buffer. */
+const MAX_SESSIONS_TOLD = 256;
 
 interface Client {
   readonly connection: Connection;
+  readonly dialect: Dialect;
   readonly pidfd: number;
   watcher?: NativeFdWatcher;
 }
@@ -119,14 +128,36 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       peer = connection.peer();
       this.#checkPeer(peer.uid);
       const { text } = await receiveHandshake(connection, descriptors, this.#options.handshakeTimeoutMs ?? 10_000);
-      const attachment = this.#check(text, descriptors);
+      if (text === STATUS_REQUEST && descriptors.length === 0) {
+        await this.#status(connection);
+        if (peer.pidfd >= 0) native().closeFd(peer.pidfd);
+        return;
+      }
+      const { attachment, dialect } = this.#check(text, descriptors);
       const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd });
-      this.#accepted(session, connection, peer);
+      this.#accepted(session, { connection, dialect, pidfd: peer.pidfd }, peer);
     } catch (error) {
       this.#refuse(connection, descriptors, peer, messageOf(error));
     } finally {
       this.#shaking.delete(connection);
     }
+  }
+
+  /** One line: who is served, and how far each is. */
+  async #status(connection: Connection): Promise<void> {
+    const late = setTimeout(() => {
+      connection.close();
+    }, STATUS_MS);
+    const summaries = await this.#server.summaries();
+    clearTimeout(late);
+    const sessions = summaries.slice(0, MAX_SESSIONS_TOLD).map(({ waiting, ...rest }) => ({
+      ...rest,
+      waiting: waiting.length,
+      ...(waiting[0] !== undefined && { reason: waiting[0].reason }),
+    }));
+    const told = { event: 'status', ...this.#options.about, sessionCount: summaries.length, sessions };
+    connection.send(`${JSON.stringify(told)}\n`);
+    connection.close();
   }
 
   #checkPeer(uid: number): void {
@@ -140,7 +171,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     if (userfaultfd === undefined) throw new UffdError('ERR_HANDOFF_REFUSED', 'no userfaultfd came with the handshake');
     if (more.length > 0) throw new UffdError('ERR_HANDOFF_REFUSED', 'more than a userfaultfd and a memfd came along');
     checkUserfaultfd(userfaultfd);
-    const mappings = parseMappings(text);
+    const { dialect, mappings } = parseHandshake(text, descriptors.length, pageSize());
     const page = checkMappings(mappings, this.#server.source.sizeBytes, pageSize());
     const checked = memory === undefined ? undefined : checkMemory(memory);
     if (checked !== undefined) {
@@ -154,17 +185,18 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     const writable = memory !== undefined && checked?.writable === true;
     if (memory !== undefined && !writable) native().closeFd(memory);
     descriptors.length = 0;
-    return {
+    const attachment = {
       userfaultfd,
       ...(writable && { memory }),
       kind: kindOf(memory !== undefined, page, pageSize()).name,
       pageSize: page,
       regions: mappings.map((one) => ({ start: BigInt(one.base_host_virt_addr), size: one.size, offset: one.offset })),
     };
+    return { attachment, dialect };
   }
 
-  #accepted(session: number, connection: Connection, peer: { pid: number; uid: number; pidfd: number }): void {
-    const client: Client = { connection, pidfd: peer.pidfd };
+  #accepted(session: number, client: Client, peer: { pid: number; uid: number }): void {
+    const { connection, dialect, pidfd } = client;
     this.#clients.set(session, client);
     this.#tell(session, { event: 'accepted', session });
     const orphan = () => {
@@ -175,13 +207,13 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       for (const fd of chunk.descriptors) native().closeDetached(fd);
       if (chunk.bytes.length === 0) orphan();
     }, orphan);
-    if (peer.pidfd >= 0) {
-      client.watcher = new (native().FdWatcher)(peer.pidfd, () => {
+    if (pidfd >= 0) {
+      client.watcher = new (native().FdWatcher)(pidfd, () => {
         client.watcher?.close();
         orphan();
       });
     }
-    this.emit('session', session, { pid: peer.pid, uid: peer.uid });
+    this.emit('session', session, { pid: peer.pid, uid: peer.uid }, dialect);
   }
 
   #refuse(
@@ -215,8 +247,10 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   }
 
   #tell(session: number, message: object): void {
+    const client = this.#clients.get(session);
+    if (client?.dialect !== 'handoff') return;
     try {
-      this.#clients.get(session)?.connection.send(`${JSON.stringify(message)}\n`);
+      client.connection.send(`${JSON.stringify(message)}\n`);
     } catch (error) {
       // A client that does not read, or has gone: its end is seen elsewhere.
       if (this.listenerCount('error') > 0) this.emit('error', error as Error);

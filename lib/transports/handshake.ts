@@ -1,6 +1,6 @@
 // The first message of a client, collected: one JSON array, in however many pieces, and the descriptors with it.
 import { UffdError } from '../errors.js';
-import type { Connection } from './connection.js';
+import type { Chunk, Connection } from './connection.js';
 
 export const MAX_HANDSHAKE_BYTES = 256 * 1024;
 export const MAX_DESCRIPTORS = 3;
@@ -12,6 +12,10 @@ export interface Handshake {
   readonly descriptors: readonly number[];
 }
 
+/** How often a first read of nothing is taken for a message that is still to come, and how long that is waited for. */
+const EMPTY_READS = 5;
+const EMPTY_READ_MS = 100;
+
 /**
  * Collects a handshake. The array `descriptors` is filled as they come, so that the caller can close them whatever
  * happens.
@@ -19,29 +23,69 @@ export interface Handshake {
  */
 export function receiveHandshake(connection: Connection, descriptors: number[], timeoutMs: number): Promise<Handshake> {
   return new Promise((resolve, reject) => {
-    const pieces: Uint8Array[] = [];
-    const arrayEnd = new ArrayEnd();
-    let length = 0;
+    const collector = new HandshakeCollector(descriptors);
     const end = (error?: Error) => {
       clearTimeout(timer);
+      clearTimeout(again);
       connection.pause();
-      if (error === undefined) resolve({ text: Buffer.concat(pieces).toString('utf8'), descriptors });
+      if (error === undefined) resolve({ text: collector.text, descriptors });
       else reject(error);
     };
-    const refuse = (reason: string) => {
-      end(new UffdError('ERR_HANDOFF_REFUSED', reason));
+    const late = () => {
+      end(refusal(`no complete handshake within ${timeoutMs} ms`));
     };
-    const timer = setTimeout(refuse, timeoutMs, `no complete handshake within ${timeoutMs} ms`);
-    connection.onData((chunk) => {
-      descriptors.push(...chunk.descriptors);
-      pieces.push(chunk.bytes);
-      length += chunk.bytes.length;
-      if (chunk.controlTruncated || descriptors.length > MAX_DESCRIPTORS) refuse('too many descriptors');
-      else if (length > MAX_HANDSHAKE_BYTES) refuse(`more than ${MAX_HANDSHAKE_BYTES} bytes of handshake`);
-      else if (chunk.bytes.length === 0) refuse('the client closed the connection before its handshake was complete');
-      else if (arrayEnd.seenIn(chunk.bytes)) end();
-    }, end);
+    const timer = setTimeout(late, timeoutMs);
+    let again: NodeJS.Timeout | undefined;
+    const listen = () => {
+      if (connection.closed) return;
+      connection.onData((chunk) => {
+        const next = collector.take(chunk);
+        if (next === 'complete') end();
+        else if (next === 'again') again = setTimeout(listen, EMPTY_READ_MS);
+      }, end);
+    };
+    listen();
   });
+}
+
+function refusal(reason: string): UffdError {
+  return new UffdError('ERR_HANDOFF_REFUSED', reason);
+}
+
+/** What has come of a handshake, whatever pieces it comes in. */
+export class HandshakeCollector {
+  readonly #descriptors: number[];
+  readonly #pieces: Uint8Array[] = [];
+  readonly #arrayEnd = new ArrayEnd();
+  #length = 0;
+  #emptyReads = 0;
+
+  /** @param descriptors filled as they come */
+  constructor(descriptors: number[]) {
+    this.#descriptors = descriptors;
+  }
+
+  get text(): string {
+    return Buffer.concat(this.#pieces).toString('utf8');
+  }
+
+  /**
+   * `again`: nothing has come at all. Firecracker before 1.12 closes its end at once, and its message was seen to be
+   * there only when looked for a second time.
+   * @throws UffdError ERR_HANDOFF_REFUSED
+   */
+  take(chunk: Chunk): 'complete' | 'more' | 'again' {
+    this.#descriptors.push(...chunk.descriptors);
+    if (chunk.controlTruncated || this.#descriptors.length > MAX_DESCRIPTORS) throw refusal('too many descriptors');
+    if (chunk.bytes.length === 0) {
+      if (this.#length === 0 && this.#emptyReads++ < EMPTY_READS) return 'again';
+      throw refusal('the client closed the connection before its handshake was complete');
+    }
+    this.#pieces.push(chunk.bytes);
+    this.#length += chunk.bytes.length;
+    if (this.#length > MAX_HANDSHAKE_BYTES) throw refusal(`more than ${MAX_HANDSHAKE_BYTES} bytes of handshake`);
+    return this.#arrayEnd.seenIn(chunk.bytes) ? 'complete' : 'more';
+  }
 }
 
 /**

@@ -11,6 +11,7 @@ Napi::Function SourceFileObject::define(Napi::Env env) {
                      {
                          InstanceMethod<&SourceFileObject::error>("error"),
                          InstanceMethod<&SourceFileObject::identity>("identity"),
+                         InstanceMethod<&SourceFileObject::holes>("holes"),
                          InstanceMethod<&SourceFileObject::unchanged>("unchanged"),
                          InstanceMethod<&SourceFileObject::read>("read"),
                          InstanceMethod<&SourceFileObject::hold>("hold"),
@@ -53,6 +54,18 @@ Napi::Value SourceFileObject::identity(const Napi::CallbackInfo& info) {
   result.Set(5U, Napi::BigInt::New(env, identity_.mtime_ns));
   result.Set(6U, fd_.get());
   return result;
+}
+
+// holes(limit) -> [start, end, start, end, ...]
+Napi::Value SourceFileObject::holes(const Napi::CallbackInfo& info) {
+  Args args(info);
+  uint64_t limit = args.size(0);
+  if (!args.ok()) return info.Env().Undefined();
+  auto array = Napi::Array::New(info.Env());
+  for (int64_t at : source_file::holes(fd_.get(), identity_.size, limit)) {
+    array.Set(array.Length(), static_cast<double>(at));
+  }
+  return array;
 }
 
 // unchanged(strictly)

@@ -16,6 +16,7 @@ class SourceFileObject : public Napi::ObjectWrap<SourceFileObject> {
  private:
   Napi::Value error(const Napi::CallbackInfo& info);
   Napi::Value identity(const Napi::CallbackInfo& info);
+  Napi::Value holes(const Napi::CallbackInfo& info);
   Napi::Value unchanged(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value hold(const Napi::CallbackInfo& info);

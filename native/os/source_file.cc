@@ -60,6 +60,24 @@ int identify(int fd, Identity* identity) {
   return 0;
 }
 
+std::vector<int64_t> holes(int fd, int64_t size, size_t limit) {
+  std::vector<int64_t> found;
+  int64_t at = 0;
+  while (at < size && found.size() < 2 * limit) {
+    // At the end of the file there is a hole for every file system: the one that is no hole.
+    int64_t start = ::lseek(fd, at, SEEK_HOLE);
+    if (start < at || start >= size) break;
+    int64_t end = ::lseek(fd, start, SEEK_DATA);
+    if (end < 0 && errno != ENXIO) break;
+    if (end < 0 || end > size) end = size;
+    if (end <= start) break;
+    found.push_back(start);
+    found.push_back(end);
+    at = end;
+  }
+  return found;
+}
+
 int take_lease(int fd) {
   // SIGURG, which is ignored by default, for the moment until the lease has no owner to be signalled.
   if (::fcntl(fd, F_SETSIG, SIGURG) != 0) return -errno;

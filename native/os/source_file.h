@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "unique_fd.h"
 
@@ -29,6 +30,9 @@ struct Identity {
   bool in_memory;  // tmpfs: has no cold pages, and says EOPNOTSUPP to read_cached
 };
 int identify(int fd, Identity* identity);
+// Where the file has no bytes of its own and reads as zeroes: start and end of each hole, the last one up to the size.
+// At most `limit` of them, from the beginning on; none from file systems that cannot tell (lseek(2), SEEK_HOLE).
+std::vector<int64_t> holes(int fd, int64_t size, size_t limit);
 // A read lease (fcntl(2), F_SETLEASE): whoever wants to open the file for writing or truncate it waits until the lease
 // is given back, or for /proc/sys/fs/lease-break-time. -EAGAIN when somebody has it open for writing already, -EACCES
 // or -EPERM when it is not ours, -EINVAL on file systems without leases. Sends no signal: ask lease_held().

@@ -33,6 +33,7 @@ describe('commands', () => {
         'compiles for a minute; the package check does it',
         'npm explore userfaultfd -- npm run build:addon',
       ],
+      ['docs/operations.md', 'needs Firecracker', expect.stringMatching(/^uffd serve /) as string],
     ]);
   });
 

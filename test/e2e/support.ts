@@ -83,9 +83,9 @@ export class Serve {
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   readonly #listeners = new Set<() => void>();
 
-  private constructor(file: string, socket: string, args: readonly string[]) {
+  private constructor(socket: string, args: readonly string[]) {
     this.socket = socket;
-    this.process = spawn(process.execPath, [mainScript, 'serve', file, '--socket', socket, '--json', ...args], {
+    this.process = spawn(process.execPath, [mainScript, 'serve', '--json', ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.process.stderr?.on('data', (data: Buffer) => (this.stderr += data.toString()));
@@ -103,7 +103,14 @@ export class Serve {
   }
 
   static async start(file: string, socket: string, ...args: string[]): Promise<Serve> {
-    const serve = new Serve(file, socket, args);
+    const serve = new Serve(socket, [file, '--socket', socket, ...args]);
+    await serve.event('listening');
+    return serve;
+  }
+
+  /** Several `socket=file`. */
+  static async startPairs(pairs: readonly string[], ...args: string[]): Promise<Serve> {
+    const serve = new Serve(pairs[0]!.split('=')[0]!, [...pairs.flatMap((pair) => ['--socket', pair]), ...args]);
     await serve.event('listening');
     return serve;
   }

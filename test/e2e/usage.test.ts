@@ -34,6 +34,9 @@ const wrong: [name: string, args: string[], code: number, line: RegExp, uid?: nu
   ['a socket path that is too long', ['serve', snapshot, '--socket', `/tmp/${'x'.repeat(120)}`], 1, /107 is the most/],
   ['a socket in no folder', ['serve', snapshot, '--socket', join(folder, 'none/s.sock')], 1, /ENOENT.*bind/],
   ['a socket path that is a file', ['serve', snapshot, '--socket', snapshot], 1, /is not a socket: choose another/],
+  ['a record in no folder', ['serve', snapshot, '--socket', socket, '--record', '/none/x'], 1, /ENOENT.*\/none/],
+  ['a record of a URL', ['serve', 'http://[::1]:1/x', '--socket', socket, '--record', '/tmp/x'], 2, /are for files/],
+  ['a wrong address', ['serve', snapshot, '--socket', socket, '--metrics', 'here'], 2, /Give a port, or HOST:PORT/],
   ['nobody who listens', ['touch', '--socket', join(folder, 'nobody.sock'), '--size', '4096'], 1, /ENOENT.*connect/],
   [
     'no permission for userfaultfd',

@@ -73,6 +73,7 @@ const checks = {
   'libfuse3-dev': () =>
     spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0 ? undefined : 'libfuse3-dev or pkg-config is missing',
   python3: program('python3'),
+  promtool: program('promtool'),
 } satisfies Record<string, Check>;
 
 export type Capability = keyof typeof checks;

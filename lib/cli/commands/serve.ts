@@ -1,47 +1,59 @@
-// `uffd serve FILE --socket PATH`: the fault server as a process.
+// `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
-import { UffdError, messageOf } from '../../errors.js';
-import { FaultServer } from '../../server/fault-server.js';
-import type { FailurePolicy } from '../../server/messages.js';
+import type { FaultServer } from '../../server/fault-server.js';
+import type { SourceSpec } from '../../server/page-source.js';
 import { fileSource } from '../../sources/file.js';
-import { HandoffListener } from '../../transports/handoff-listener.js';
+import { httpSource } from '../../sources/http.js';
+import { isUrl } from '../../sources/url.js';
+import type { HandoffListener } from '../../transports/handoff-listener.js';
 import { ExitCode, onStopRequest } from '../exit.js';
-import { cpuList, duration, wholeNumber } from '../options.js';
+import { address, cpuList, duration, wholeNumber } from '../options.js';
 import { ServeLog, reportReady } from '../serve-log.js';
+import { type ServingOptions, type Snapshot, Serving, snapshotsOf } from '../serving.js';
+import { showStatus } from '../status.js';
+import { TraceWriter, startMetrics } from '../watching.js';
+import { RecordWriter, type WorkingSetOptions, prepareWorkingSets } from '../working-set.js';
 
-interface ServeOptions {
-  socket: string;
-  fill: 'auto' | 'copy' | 'continue';
-  faultAround: number;
-  workers: number;
-  faultDeadline: number;
-  onFailure: FailurePolicy;
+interface ServeOptions extends ServingOptions, WorkingSetOptions {
+  socket: string[];
   drainTimeout: number;
-  handshakeTimeout: number;
-  allowUid: number[];
-  spin: number;
-  cpus: number[];
+  status: boolean;
   readyFd?: number;
   exitOnStdinClose: boolean;
   json: boolean;
   quiet: boolean;
 }
 
+const collect = (text: string, before: string[] = []) => [...before, text];
 const collectUid = (text: string, before: number[]) => [...before, wholeNumber(0, 2 ** 32 - 2)(text)];
 
+function addAheadAndWatching(command: Command): Command {
+  return command
+    .option('--record <file>', 'write down which pages are asked for, beside those in the file already')
+    .option('--replay <file>', 'bring the pages of such a file before they are asked for')
+    .option('--background-fill', 'bring everything in the end, behind what is asked for', false)
+    .option('--metrics <[host:]port>', 'answer Prometheus at http://HOST:PORT/metrics (127.0.0.1)', address)
+    .option('--trace <file>', 'write every fault to this file, one JSON object a line')
+    .option('--status', 'ask the server that listens at --socket how it is, and end', false);
+}
+
 export function addServe(program: Command): void {
-  program
-    .command('serve')
+  const command = program.command('serve');
+  addAheadAndWatching(command)
     .description('serve the page faults of other processes from a file')
-    .argument('<file>', 'the snapshot: bytes of the memory, page by page')
-    .requiredOption('--socket <path>', 'listen for clients at this path (docs/handoff-protocol.md)')
+    .argument('[file]', 'the snapshot, a file or an http(s) URL: bytes of the memory, page by page')
+    .requiredOption(
+      '--socket <path>',
+      'listen for clients at this path; PATH=FILE instead of a <file> (repeatable)',
+      collect,
+    )
     .addOption(
       new Option('--fill <way>', 'how absent pages get their bytes; auto: the measured best for the memory kind')
         .choices(['auto', 'copy', 'continue'])
         .default('auto'),
     )
     .option('--fault-around <pages>', 'pages brought along with a fault', wholeNumber(1, 2 ** 20), 64)
-    .option('--workers <n>', 'serving threads', wholeNumber(1, 64), 2)
+    .option('--workers <n>', 'serving threads of each snapshot', wholeNumber(1, 64), 2)
     .addOption(
       new Option('--fault-deadline <time>', 'how long a fault may wait before --on-failure acts')
         .argParser(duration)
@@ -74,82 +86,128 @@ export function addServe(program: Command): void {
       '\nSIGTERM and SIGINT complete every client (fill, unregister, wake) and exit 0, or 1 at --drain-timeout.' +
         '\nA second signal ends at once.',
     )
-    .action(async (file: string, options: ServeOptions) => {
-      process.exitCode = await serve(file, options);
+    .action(async (file: string | undefined, options: ServeOptions, command: Command) => {
+      process.exitCode = options.status
+        ? await showStatus(options)
+        : await serve(checkedSnapshots(file, options, command), options);
     });
 }
 
-async function serve(file: string, options: ServeOptions): Promise<number> {
+/** What is wrong with options that are right by themselves ends the command as wrong usage. */
+function checkedSnapshots(file: string | undefined, options: ServeOptions, command: Command): Snapshot[] {
+  const snapshots = snapshotsOf(file, options.socket, (problem) => command.error(`error: ${problem}`));
+  if ((options.record ?? options.replay) === undefined) return snapshots;
+  if (snapshots.length > 1) command.error('error: --record and --replay are of one snapshot: serve each by a process');
+  if (isUrl(snapshots[0]!.path)) command.error('error: --record and --replay are for files, not for URLs');
+  return snapshots;
+}
+
+async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Promise<number> {
   const log = new ServeLog(options.json, options.quiet);
-  const source = fileSource(file);
-  const server = await FaultServer.start({
-    source,
-    workers: options.workers,
-    fill: options.fill,
-    faultAround: options.faultAround,
-    faultDeadlineMs: options.faultDeadline,
-    onFailure: options.onFailure,
-    spinUs: options.spin,
-    cpus: options.cpus,
-  });
+  const serving = new Serving();
+  const closing: (() => void | Promise<void>)[] = [];
   try {
-    const listener = new HandoffListener(server, {
-      path: options.socket,
-      allowUids: options.allowUid,
-      handshakeTimeoutMs: options.handshakeTimeout,
-    });
-    try {
-      reportEvents(server, listener, log);
-      const stopped = stopRequest(options.exitOnStdinClose, listener);
-      log.say({ event: 'listening', socket: options.socket, file, sizeBytes: source.sizeBytes });
-      if (source.warning !== undefined) log.say({ event: 'warning', reason: source.warning });
-      if (options.readyFd !== undefined) reportReady(options.readyFd);
-      await stopped;
-      listener.close();
-      return await drain(server, options.drainTimeout, log);
-    } finally {
-      listener.close();
+    for (const { path, sockets } of snapshots) {
+      const sets = await workingSets(path, options, log);
+      const served = await serving.start(path, await sourceOf(path), options, sets.options);
+      if (options.record !== undefined && sets.snapshot !== undefined) {
+        const writer = new RecordWriter(served.server, options.record, sets.snapshot, log);
+        closing.push(() => {
+          writer.close();
+        });
+      }
+      reportServer(served.server, log, () => {
+        serving.stopListening();
+      });
+      for (const socket of sockets) reportListener(serving.listen(served, socket, options), log);
     }
+    await watch(serving, options, log, closing);
+    const stopped = stopRequest(options.exitOnStdinClose, serving);
+    for (const { listener, file, source } of serving.all()) {
+      log.say({ event: 'listening', socket: listener.path, file, sizeBytes: source.sizeBytes });
+    }
+    for (const { source } of serving.served) {
+      if (source.warning !== undefined) log.say({ event: 'warning', reason: source.warning });
+    }
+    if (options.readyFd !== undefined) reportReady(options.readyFd);
+    await stopped;
+    serving.stopListening();
+    return await drain(serving, options.drainTimeout, log);
   } finally {
-    await server.close();
+    for (const close of closing) await close();
+    await serving.close();
   }
 }
 
-/** Resolves at the first request to stop; a second one ends the process. Rejects when a worker fails. */
-function stopRequest(watchStdin: boolean, listener: HandoffListener): Promise<string> {
+async function watch(serving: Serving, options: ServeOptions, log: ServeLog, closing: (() => void | Promise<void>)[]) {
+  if (options.metrics !== undefined) {
+    const endpoint = await startMetrics(serving.served, options.metrics);
+    closing.push(() => endpoint.close());
+    log.say({ event: 'metrics', url: endpoint.url });
+  }
+  if (options.trace !== undefined) {
+    const servers = serving.served.map(({ server }) => server);
+    const trace = await TraceWriter.start(servers, options.trace, log);
+    closing.push(() => trace.close());
+  }
+}
+
+async function workingSets(file: string, options: ServeOptions, log: ServeLog) {
+  const { record, replay } = options;
+  if (record === undefined && replay === undefined) return { options: {}, snapshot: undefined };
+  const prepared = await prepareWorkingSets(file, { record, replay }, log);
+  const { earlier } = prepared;
+  return {
+    snapshot: prepared.snapshot,
+    options: {
+      ...(record !== undefined && { record: earlier === undefined ? true : { earlier } }),
+      ...(prepared.replay !== undefined && { replay: prepared.replay }),
+    },
+  };
+}
+
+function sourceOf(path: string): SourceSpec | Promise<SourceSpec> {
+  return isUrl(path) ? httpSource(path) : fileSource(path);
+}
+
+/** Resolves at the first request to stop; a second one ends the process. */
+function stopRequest(watchStdin: boolean, serving: Serving): Promise<string> {
   let asked = 0;
   return new Promise((resolve) => {
     onStopRequest((why) => {
       if (asked++ === 0) resolve(why);
       else {
-        listener.close();
+        serving.stopListening();
         process.exit(ExitCode.failed);
       }
     }, watchStdin);
   });
 }
 
-async function drain(server: FaultServer, timeoutMs: number, log: ServeLog): Promise<number> {
-  log.say({ event: 'draining', sessions: server.sessions.length });
-  try {
-    await server.drain(timeoutMs);
+async function drain(serving: Serving, timeoutMs: number, log: ServeLog): Promise<number> {
+  log.say({ event: 'draining', sessions: serving.sessions });
+  const failures = await serving.drain(timeoutMs);
+  if (failures.length === 0) {
     log.say({ event: 'drained' });
     return ExitCode.ok;
-  } catch (error) {
-    if (!(error instanceof UffdError) || error.code !== 'ERR_DRAIN_TIMEOUT') throw error;
-    log.say({ event: 'drain-timeout', reason: messageOf(error) });
-    process.stderr.write(`uffd: ${messageOf(error)}\n`);
-    return ExitCode.failed;
   }
+  for (const reason of failures) {
+    log.say({ event: 'drain-timeout', reason });
+    process.stderr.write(`uffd: ${reason}\n`);
+  }
+  return ExitCode.failed;
 }
 
-function reportEvents(server: FaultServer, listener: HandoffListener, log: ServeLog): void {
-  listener.on('session', (session, { pid, uid }) => {
-    log.say({ event: 'session', session, pid, uid });
+function reportListener(listener: HandoffListener, log: ServeLog): void {
+  listener.on('session', (session, { pid, uid }, dialect) => {
+    log.say({ event: 'session', session, pid, uid, dialect });
   });
   listener.on('refused', (reason, peer) => {
     log.say({ event: 'refused', reason, ...peer });
   });
+}
+
+function reportServer(server: FaultServer, log: ServeLog, stopListening: () => void): void {
   server.on('parked', (session, reason) => {
     log.say({ event: 'parked', session, reason });
   });
@@ -167,7 +225,7 @@ function reportEvents(server: FaultServer, listener: HandoffListener, log: Serve
     log.say({ event: 'error', reason: error.message });
     // Its sessions have nobody who serves them: ending tells their clients, going on would not.
     process.exitCode = ExitCode.failed;
-    listener.close();
+    stopListening();
     process.exit();
   });
 }

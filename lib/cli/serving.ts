@@ -1,0 +1,131 @@
+// What one `uffd serve` process serves: a fault server for each snapshot, a listener for each socket.
+import { UffdError, messageOf } from '../errors.js';
+import { FaultServer, type FaultServerOptions } from '../server/fault-server.js';
+import type { Address } from '../observe/endpoint.js';
+import type { FailurePolicy } from '../server/messages.js';
+import type { SourceSpec } from '../server/page-source.js';
+import { displayUrl, isUrl } from '../sources/url.js';
+import { HandoffListener } from '../transports/handoff-listener.js';
+
+export interface ServingOptions {
+  fill: 'auto' | 'copy' | 'continue';
+  faultAround: number;
+  workers: number;
+  faultDeadline: number;
+  onFailure: FailurePolicy;
+  handshakeTimeout: number;
+  allowUid: number[];
+  spin: number;
+  cpus: number[];
+  backgroundFill: boolean;
+  metrics?: Address;
+  trace?: string;
+}
+
+/** A snapshot and the sockets its clients come to. */
+export interface Snapshot {
+  readonly path: string;
+  readonly sockets: readonly string[];
+}
+
+/**
+ * From `FILE --socket S ...` or `--socket S=FILE ...`, by snapshot.
+ * @param wrong called with what is wrong with them
+ */
+export function snapshotsOf(
+  file: string | undefined,
+  sockets: readonly string[],
+  wrong: (problem: string) => never,
+): Snapshot[] {
+  if (file !== undefined) return [{ path: file, sockets }];
+  const bySnapshot = new Map<string, string[]>();
+  for (const pair of sockets) {
+    const at = pair.indexOf('=');
+    if (at <= 0 || at === pair.length - 1) {
+      wrong(`missing required argument 'file': give it, or --socket PATH=FILE instead of --socket ${pair}`);
+    }
+    const path = pair.slice(at + 1);
+    bySnapshot.set(path, [...(bySnapshot.get(path) ?? []), pair.slice(0, at)]);
+  }
+  return Array.from(bySnapshot, ([path, paths]) => ({ path, sockets: paths }));
+}
+
+export interface Served {
+  /** As it is told: of a URL without what may be secret. */
+  readonly file: string;
+  readonly source: SourceSpec;
+  readonly server: FaultServer;
+  readonly listeners: HandoffListener[];
+}
+
+export class Serving {
+  readonly served: Served[] = [];
+  readonly #numbers = { next: 1 };
+
+  /** @param more what `ServingOptions` have no say in */
+  async start(
+    file: string,
+    source: SourceSpec,
+    options: ServingOptions,
+    more: Pick<FaultServerOptions, 'record' | 'replay'>,
+  ): Promise<Served> {
+    const server = await FaultServer.start({
+      source,
+      workers: options.workers,
+      fill: options.fill,
+      faultAround: options.faultAround,
+      faultDeadlineMs: options.faultDeadline,
+      onFailure: options.onFailure,
+      spinUs: options.spin,
+      cpus: options.cpus,
+      backgroundFill: options.backgroundFill,
+      measure: options.metrics !== undefined,
+      trace: options.trace !== undefined,
+      numbers: this.#numbers,
+      ...more,
+    });
+    const served = { file: isUrl(file) ? displayUrl(file) : file, source, server, listeners: [] };
+    this.served.push(served);
+    return served;
+  }
+
+  listen(served: Served, path: string, options: ServingOptions): HandoffListener {
+    const listener = new HandoffListener(served.server, {
+      path,
+      allowUids: options.allowUid,
+      handshakeTimeoutMs: options.handshakeTimeout,
+      about: { pid: process.pid, file: served.file, sizeBytes: served.source.sizeBytes },
+    });
+    served.listeners.push(listener);
+    return listener;
+  }
+
+  /** Every socket with what is served at it. */
+  all(): (Served & { listener: HandoffListener })[] {
+    return this.served.flatMap((one) => one.listeners.map((listener) => ({ ...one, listener })));
+  }
+
+  get sessions(): number {
+    return this.served.reduce((sum, { server }) => sum + server.sessions.length, 0);
+  }
+
+  stopListening(): void {
+    for (const { listener } of this.all()) listener.close();
+  }
+
+  /** Completes the clients of all servers, in the same time. Who was left waiting, of each that could not be. */
+  async drain(timeoutMs: number): Promise<string[]> {
+    const results = await Promise.allSettled(this.served.map(({ server }) => server.drain(timeoutMs)));
+    return results.filter((result) => result.status === 'rejected').map(({ reason }) => drainFailure(reason));
+  }
+
+  async close(): Promise<void> {
+    this.stopListening();
+    await Promise.all(this.served.map(({ server }) => server.close()));
+  }
+}
+
+function drainFailure(error: unknown): string {
+  if (error instanceof UffdError && error.code === 'ERR_DRAIN_TIMEOUT') return messageOf(error);
+  throw error;
+}

@@ -1,0 +1,33 @@
+// `uffd serve --status --socket PATH`: what a running server says of itself.
+import { askStatus } from '../transports/status-request.js';
+import { ExitCode } from './exit.js';
+
+interface SessionStatus {
+  readonly session: number;
+  readonly pages: number;
+  readonly faults: number;
+  readonly filledPages: number;
+  readonly waiting: number;
+  readonly reason?: string;
+}
+
+export async function showStatus({ socket, json }: { socket: readonly string[]; json: boolean }): Promise<number> {
+  for (const pair of socket) {
+    const path = pair.split('=')[0]!;
+    const status = await askStatus(path);
+    process.stdout.write(json ? `${JSON.stringify(status)}\n` : text(path, status));
+  }
+  return ExitCode.ok;
+}
+
+function text(path: string, status: Record<string, unknown>): string {
+  const { pid, file, sizeBytes, sessionCount } = status;
+  const lines = (status['sessions'] as SessionStatus[]).map(
+    ({ session, pages, faults, filledPages, waiting, reason }) => {
+      const why = reason === undefined ? '' : ` (${reason})`;
+      return `  session ${session}: ${filledPages} of ${pages} pages filled, ${faults} faults, ${waiting} waiting${why}\n`;
+    },
+  );
+  const told = `${path}: process ${pid as number} serves ${file as string}, ${sizeBytes as number} bytes`;
+  return `${told}, to ${sessionCount as number} clients\n${lines.join('')}`;
+}

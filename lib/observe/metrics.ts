@@ -1,0 +1,134 @@
+// What is counted of a fault server: totals that outlive its sessions, and their families for Prometheus.
+import type { FaultServer } from '../server/fault-server.js';
+import { type OutcomeName, boundsMs, outcomes } from '../server/measures.js';
+import type { FailurePolicy, SessionCounters, SessionSummary } from '../server/messages.js';
+import type { HandoffListener } from '../transports/handoff-listener.js';
+import { type Family, type Labels, type Sample, histogramSamples } from './exposition.js';
+
+/** How long a worker may take to tell its numbers; they are from shared memory otherwise. */
+const ANSWER_MS = 1000;
+
+const counters = {
+  faults: ['uffd_faults_total', 'Page-fault messages read.'],
+  filledPages: ['uffd_pages_filled_total', 'Pages filled from the snapshot, asked for or not.'],
+  zeroPages: ['uffd_pages_zeroed_total', 'Pages answered with zeroes.'],
+  poisonedPages: ['uffd_pages_poisoned_total', 'Pages whose access fails from then on.'],
+  fetches: ['uffd_fetches_total', 'Reads that had to wait for a fetch worker.'],
+} as const satisfies Record<keyof SessionCounters, readonly [string, string]>;
+
+/** The numbers of one server and its listeners, kept from when it is made. */
+export class ServerMetrics {
+  readonly #server: FaultServer;
+  readonly #labels: Labels;
+  readonly #ended: SessionCounters = { faults: 0, filledPages: 0, zeroPages: 0, poisonedPages: 0, fetches: 0 };
+  readonly #unserved: Record<FailurePolicy, number> = { poison: 0, kill: 0, stall: 0 };
+  #attached = 0;
+  #refused = 0;
+  #parked = 0;
+  #sourceFailed = 0;
+
+  /** @param file names the server in the label `file` */
+  constructor(server: FaultServer, file: string) {
+    this.#server = server;
+    this.#labels = { file };
+    server.on('attached', () => this.#attached++);
+    server.on('parked', () => this.#parked++);
+    server.on('unserved', (_, action) => this.#unserved[action]++);
+    server.on('source-failed', () => (this.#sourceFailed = 1));
+    server.on('detached', (_, __, stats) => {
+      for (const key of keysOf(counters)) this.#ended[key] += stats[key];
+    });
+  }
+
+  watch(listener: HandoffListener): void {
+    listener.on('refused', () => this.#refused++);
+  }
+
+  async families(): Promise<Family[]> {
+    const summaries = await this.#summaries();
+    const labels = this.#labels;
+    const one = (value: number): Sample[] => [{ labels, value }];
+    const total = (key: keyof SessionCounters) =>
+      summaries.reduce((sum, summary) => sum + summary[key], this.#ended[key]);
+    const waiting = summaries.reduce((sum, summary) => sum + summary.waiting.length, 0);
+    const unserved = keysOf(this.#unserved).map((action) => ({
+      labels: { ...labels, action },
+      value: this.#unserved[action],
+    }));
+    return [
+      gauge('uffd_sessions', 'Clients whose memory is served now.', one(this.#server.sessions.length)),
+      counter('uffd_sessions_total', 'Clients whose memory was accepted.', one(this.#attached)),
+      counter('uffd_refused_total', 'Clients that were turned away.', one(this.#refused)),
+      counter('uffd_parked_total', 'Sessions of which nothing more was answered.', one(this.#parked)),
+      gauge('uffd_faults_waiting', 'Faults that could not be answered yet.', one(waiting)),
+      counter('uffd_unserved_total', 'Faults that were not answered in time, by what was done.', unserved),
+      gauge('uffd_source_failed', '1 once the snapshot can no longer be trusted.', one(this.#sourceFailed)),
+      ...keysOf(counters).map((key) => counter(counters[key][0], counters[key][1], one(total(key)))),
+      this.#answerSeconds(),
+    ];
+  }
+
+  #answerSeconds(): Family {
+    const samples = outcomes.flatMap((outcome) => {
+      const { counts, sumMs } = this.#histogram(outcome);
+      const bounds = boundsMs.map((bound) => bound / 1000);
+      return counts.length === 0 ? [] : histogramSamples({ ...this.#labels, outcome }, bounds, counts, sumMs / 1000);
+    });
+    const help = 'From reading the message of a fault to its answer, by what the answer was.';
+    return { name: 'uffd_answer_seconds', type: 'histogram', help, samples };
+  }
+
+  /** Of all workers together. */
+  #histogram(outcome: OutcomeName): { counts: number[]; sumMs: number } {
+    const perWorker = this.#server.histograms().filter((one) => one.outcome === outcome);
+    const [first, ...more] = perWorker.map(({ histogram }) => histogram);
+    const counts = (first?.counts ?? []).map((count, i) => more.reduce((sum, one) => sum + one.counts[i]!, count));
+    return { counts, sumMs: perWorker.reduce((sum, { histogram }) => sum + histogram.sumMs, 0) };
+  }
+
+  /** Of a worker that does not answer nothing is known: an error, not a counter that goes back. */
+  async #summaries(): Promise<SessionSummary[]> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(reject, ANSWER_MS, new Error('a serving worker does not answer'));
+    });
+    try {
+      return await Promise.race([this.#server.summaries(), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** Of the process. */
+export function processFamilies(): Family[] {
+  const { rss } = process.memoryUsage();
+  const started = Math.round(performance.timeOrigin) / 1000;
+  return [
+    gauge('process_resident_memory_bytes', 'Resident memory of the server.', [{ labels: {}, value: rss }]),
+    gauge('process_start_time_seconds', 'When the server was started.', [{ labels: {}, value: started }]),
+  ];
+}
+
+/** The same family of several servers is one family. */
+export function merged(families: readonly Family[]): Family[] {
+  const byName = new Map<string, Family>();
+  for (const family of families) {
+    const before = byName.get(family.name);
+    const samples = [...(before?.samples ?? []), ...family.samples];
+    byName.set(family.name, { ...family, samples });
+  }
+  return [...byName.values()];
+}
+
+function gauge(name: string, help: string, samples: Sample[]): Family {
+  return { name, type: 'gauge', help, samples };
+}
+
+function counter(name: string, help: string, samples: Sample[]): Family {
+  return { name, type: 'counter', help, samples };
+}
+
+function keysOf<Key extends string>(record: Readonly<Record<Key, unknown>>): Key[] {
+  return Object.keys(record) as Key[];
+}

@@ -1,0 +1,132 @@
+// An object behind a URL, pinned by its ETag: ranges of it, tried again where that can help, and never of two versions.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Agent, request } from 'undici';
+import { UffdError, messageOf } from '../errors.js';
+import { displayUrl } from './url.js';
+
+export interface HttpLimits {
+  /** For the connection, the headers, and each pause in the body, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Attempts of one range. */
+  readonly attempts: number;
+  /** Before the second attempt; twice as long before each further one. */
+  readonly backoffMs: number;
+}
+
+export interface PinnedObject {
+  readonly url: string;
+  readonly etag: string;
+  readonly sizeBytes: number;
+}
+
+const MAX_BACKOFF_MS = 2000;
+/** Too busy, or not for long: worth another attempt. */
+const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
+
+/** A failure that another attempt cannot mend. */
+class Final extends Error {
+  readonly error: UffdError;
+
+  constructor(code: 'ERR_SOURCE_CHANGED' | 'ERR_SOURCE_INVALID', reason: string) {
+    super(reason);
+    this.error = new UffdError(code, reason);
+  }
+}
+
+/**
+ * Asks for the first byte: size and ETag of the object, and whether its server knows ranges.
+ * @throws UffdError ERR_SOURCE_INVALID
+ */
+export async function pinObject(url: string, limits: HttpLimits, agent: Agent): Promise<PinnedObject> {
+  return attempted(displayUrl(url), limits, async () => {
+    const { status, headers, body } = await get(url, { range: 'bytes=0-0' }, limits, agent);
+    await body.dump();
+    if (PASSING.has(status)) throw new Error(`HTTP status ${status}`);
+    if (status !== 206) throw invalid(status === 200 ? 'its server knows no ranges' : `HTTP status ${status}`);
+    const sizeBytes = Number(/^bytes 0-0\/(\d+)$/.exec(headers['content-range'] ?? '')?.[1] ?? NaN);
+    if (!Number.isSafeInteger(sizeBytes)) throw invalid('its server does not tell its size');
+    const { etag } = headers;
+    if (etag === undefined || !/^"[^"]*"$/.test(etag)) {
+      throw invalid('its server gives no strong ETag: a change would go unnoticed');
+    }
+    return { url, etag, sizeBytes };
+  });
+}
+
+/**
+ * Fills `target` with the bytes at `offset` of the object.
+ * @throws UffdError ERR_SOURCE_CHANGED when it is not what it was, ERR_SOURCE_INVALID when it cannot be had
+ */
+export async function readRange(
+  { url, etag, sizeBytes }: PinnedObject,
+  target: Uint8Array,
+  offset: number,
+  limits: HttpLimits,
+  agent: Agent,
+): Promise<void> {
+  const last = offset + target.length - 1;
+  await attempted(displayUrl(url), limits, async () => {
+    const headersSent = { range: `bytes=${offset}-${last}`, 'if-match': etag };
+    const { status, headers, body } = await get(url, headersSent, limits, agent);
+    const problem = problemOf(status, headers, etag, `bytes ${offset}-${last}/${sizeBytes}`);
+    if (problem !== undefined) {
+      await body.dump();
+      throw problem;
+    }
+    let filled = 0;
+    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      if (filled + chunk.length > target.length) throw new Error('more bytes than asked for');
+      target.set(chunk, filled);
+      filled += chunk.length;
+    }
+    if (filled < target.length) throw new Error(`the body ended after ${filled} of ${target.length} bytes`);
+  });
+}
+
+function problemOf(status: number, headers: Headers, etag: string, range: string): Error | undefined {
+  if (PASSING.has(status)) return new Error(`HTTP status ${status}`);
+  const changed = (how: string) => new Final('ERR_SOURCE_CHANGED', `has changed since it was opened (${how})`);
+  if (status === 404 || status === 410 || status === 412 || status === 416) return changed(`HTTP status ${status}`);
+  if (status !== 206) return invalid(`HTTP status ${status}`);
+  if (headers.etag !== undefined && headers.etag !== etag) return changed(`ETag ${headers.etag}, was ${etag}`);
+  const told = headers['content-range'];
+  if (told === range) return undefined;
+  if (told !== undefined && told.split('/')[1] !== range.split('/')[1]) return changed(`${told}, asked for ${range}`);
+  return new Error(`it answered with ${told ?? 'no range'}, asked for ${range}`);
+}
+
+interface Headers {
+  readonly etag?: string;
+  readonly 'content-range'?: string;
+}
+
+function invalid(reason: string): Final {
+  return new Final('ERR_SOURCE_INVALID', `cannot be served: ${reason}`);
+}
+
+async function get(url: string, headers: Record<string, string>, { timeoutMs }: HttpLimits, dispatcher: Agent) {
+  const response = await request(url, {
+    // What is counted in bytes of the object must not be compressed.
+    headers: { ...headers, 'accept-encoding': 'identity' },
+    headersTimeout: timeoutMs,
+    bodyTimeout: timeoutMs,
+    dispatcher,
+  });
+  return { status: response.statusCode, headers: response.headers as Headers, body: response.body };
+}
+
+async function attempted<T>(name: string, { attempts, backoffMs }: HttpLimits, attempt: () => Promise<T>): Promise<T> {
+  for (let tried = 1; ; tried++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (error instanceof Final) throw new UffdError(error.error.code, `${name} ${error.message}`);
+      if (tried >= attempts) {
+        const reason = `${name} cannot be read: ${messageOf(error)}, after ${attempts} attempts`;
+        throw new UffdError('ERR_SOURCE_INVALID', reason, { cause: error });
+      }
+      // Spread out, so that many who failed together do not come back together.
+      await sleep(Math.min(MAX_BACKOFF_MS, backoffMs * 2 ** (tried - 1)) * (0.5 + Math.random() / 2));
+    }
+  }
+}
