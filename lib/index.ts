@@ -42,6 +42,9 @@ export type { FailurePolicy, SessionCounters, SessionStats, SessionSummary } fro
 export type { ModuleReference, PageSource, SourceSpec } from './server/page-source.js';
 export type { StateCounts } from './server/page-states.js';
 export type { DemandFault, FaultPolicy, PageWindow } from './server/policy.js';
+export { type ProbeOptions, probe } from './probe/run.js';
+export type { BlockerName, Evidence, ProbeResult } from './probe/probe.js';
+export type { ProbeReport, ProbeReportEntry, Verdict } from './probe/report.js';
 export { fileSource } from './sources/file.js';
 export { moduleSource, objectSource } from './sources/user.js';
 export { type HandOffOptions, Handoff, handOff } from './transports/hand-off.js';

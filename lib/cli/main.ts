@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 import { messageOf } from '../errors.js';
 import { addBench } from './commands/bench.js';
 import { addDemo } from './commands/demo.js';
+import { addProbe } from './commands/probe.js';
 import { addServe } from './commands/serve.js';
 import { addTouch } from './commands/touch.js';
 import { ExitCode } from './exit.js';
@@ -28,6 +29,7 @@ addDemo(program);
 addServe(program);
 addTouch(program);
 addBench(program);
+addProbe(program);
 
 try {
   await program.parseAsync();

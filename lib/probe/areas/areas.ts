@@ -1,0 +1,23 @@
+// All probes, by area. Adding one is adding it to its area.
+import type { Probe } from '../probe.js';
+import { features } from './features.js';
+import { opening } from './opening.js';
+
+export interface Area {
+  readonly name: string;
+  readonly title: string;
+  readonly probes: readonly Probe[];
+}
+
+export const areas: readonly Area[] = [
+  { name: 'opening', title: 'Opening a userfaultfd, and what permits it', probes: opening },
+  { name: 'features', title: 'Features and the handshake', probes: features },
+];
+
+export function findProbe(id: string): Probe | undefined {
+  for (const { probes } of areas) {
+    const found = probes.find((probe) => probe.id === id);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
