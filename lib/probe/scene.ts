@@ -6,7 +6,7 @@ import { type FeatureName, featureMask } from '../userfaultfd/features.js';
 import { OtherThread } from './other-thread.js';
 import { type CallArgument, type Kernel, outcomeName } from './kernel.js';
 import { openAny } from './openings.js';
-import { NotThere } from './probe.js';
+import { type Blocker, NotAsked, NotThere } from './probe.js';
 import { Subject } from './subject.js';
 
 /** Memory for a probe: a mapping, its memfd, and how to look at the pages past the userfaultfd. */
@@ -14,6 +14,12 @@ export interface SharedMemory {
   readonly memfd: Memfd;
   readonly mapping: Mapping;
 }
+
+/** UFFDIO_API says EPERM to nothing else. */
+const forkEventsBlocker: Blocker = {
+  blocker: 'capability',
+  remedy: 'eventFork needs CAP_SYS_PTRACE in the initial user namespace, whatever the route',
+};
 
 export class Scene implements Disposable {
   readonly kernel: Kernel;
@@ -40,6 +46,7 @@ export class Scene implements Disposable {
     const subject = this.subject(openAny(this.kernel).fd);
     const api = subject.handshake(featureMask(features));
     if (typeof api !== 'number') return subject;
+    if (outcomeName(api) === 'EPERM') throw NotAsked.blocked(forkEventsBlocker, { seen: 'EPERM' });
     throw new NotThere({ seen: outcomeName(api) }, `UFFDIO_API with ${features.join(', ')}`);
   }
 

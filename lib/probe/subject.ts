@@ -1,12 +1,18 @@
 // A userfaultfd under examination: every verb with its raw result, nothing refused beforehand, nothing interpreted.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AnswerName, RegisterModeName } from '../memory/kinds/kind.js';
-import type { Mapping } from '../memory/mapping.js';
 import { Answer, AnswerOp, type NativeUserfaultfd } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { type FaultEvent, MESSAGE_BYTES, decodeMessage } from '../userfaultfd/events.js';
 import { registerMask } from '../userfaultfd/features.js';
 import { Userfaultfd } from '../userfaultfd/userfaultfd.js';
+
+/** Memory of this process: a `Mapping`, or a range without an object. */
+export interface Range {
+  readonly address: bigint;
+  readonly lengthBytes: number;
+  readonly pageSize: number;
+}
 
 /** Where and how much, in pages of the mapping. */
 export interface Span {
@@ -52,23 +58,23 @@ export class Subject {
   }
 
   /** The mask of ioctls, or a negative errno. */
-  register(mapping: Mapping, modes: readonly RegisterModeName[], span: Span = {}): bigint | number {
+  register(mapping: Range, modes: readonly RegisterModeName[], span: Span = {}): bigint | number {
     const { start, length } = rangeOf(mapping, span, mapping.lengthBytes);
     return this.#native.register(start, length, registerMask(modes));
   }
 
   /** @throws when it fails: for what another probe asks about */
-  registered(mapping: Mapping, modes: readonly RegisterModeName[], span?: Span): void {
+  registered(mapping: Range, modes: readonly RegisterModeName[], span?: Span): void {
     const mask = this.register(mapping, modes, span);
     if (mask < 0) throw new Error(`UFFDIO_REGISTER of ${modes.join('|')} failed with errno ${-Number(mask)}`);
   }
 
-  unregister(mapping: Mapping): number {
+  unregister(mapping: Range): number {
     return this.#native.unregister(Number(mapping.address), mapping.lengthBytes);
   }
 
   /** Bytes done, or a negative errno. */
-  answer(name: AnswerName, mapping: Mapping, parts: AnswerParts = {}): number {
+  answer(name: AnswerName, mapping: Range, parts: AnswerParts = {}): number {
     const { start, length } = rangeOf(mapping, parts, mapping.pageSize);
     const row = new Float64Array(Answer.fields);
     row[Answer.op] = operations[name]!;
@@ -119,7 +125,7 @@ export class Subject {
   }
 }
 
-function rangeOf(mapping: Mapping, { page = 0, pages }: Span, otherwise: number): { start: number; length: number } {
+function rangeOf(mapping: Range, { page = 0, pages }: Span, otherwise: number): { start: number; length: number } {
   const start = Number(mapping.address) + page * mapping.pageSize;
   return { start, length: pages === undefined ? otherwise : pages * mapping.pageSize };
 }

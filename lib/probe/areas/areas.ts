@@ -1,7 +1,9 @@
 // All probes, by area. Adding one is adding it to its area.
 import type { Probe } from '../probe.js';
+import { answers } from './answers.js';
 import { features } from './features.js';
 import { opening } from './opening.js';
+import { register } from './register.js';
 
 export interface Area {
   readonly name: string;
@@ -12,6 +14,8 @@ export interface Area {
 export const areas: readonly Area[] = [
   { name: 'opening', title: 'Opening a userfaultfd, and what permits it', probes: opening },
   { name: 'features', title: 'Features and the handshake', probes: features },
+  { name: 'register', title: 'What can be registered', probes: register },
+  { name: 'answers', title: 'Answers: copy, zeropage, poison, move', probes: answers },
 ];
 
 export function findProbe(id: string): Probe | undefined {

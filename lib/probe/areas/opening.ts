@@ -13,7 +13,8 @@ import {
 import { type Evidence, NotAsked, type Probe, always, supported } from '../probe.js';
 import type { Scene } from '../scene.js';
 
-const UNKNOWN_FLAG = 1 << 20;
+/** With UFFD_USER_MODE_ONLY, so that permission is not what is asked about. */
+const UNKNOWN_FLAG = (1 << 20) | 1;
 
 function bySyscall(scene: Scene, route: 'syscall' | 'userModeOnly'): Evidence {
   const openings = tryOpenings(scene.kernel);
