@@ -19,7 +19,8 @@ function whyOf({ blocker, remedy, meaning }: ProbeReportEntry): string | undefin
 
 function verdictLines(report: ProbeReport): string[] {
   return report.verdicts.map(
-    ({ verdict, description, why }) => `${verdict.padEnd(7)} ${description}${verdict === 'yes' ? '' : `\n        ${why}`}`,
+    ({ verdict, description, why }) =>
+      `${verdict.padEnd(7)} ${description}${verdict === 'yes' ? '' : `\n        ${why}`}`,
   );
 }
 
@@ -41,8 +42,12 @@ function byArea(report: ProbeReport): { title: string; entries: ProbeReportEntry
 export function summaryText(report: ProbeReport, verbose: boolean): string {
   const lines = [heading(report), ''];
   for (const { title, entries } of byArea(report)) {
-    const counts = RESULTS.map((result) => [result, entries.filter((entry) => entry.result === result).length] as const);
-    lines.push(`${title}: ${counts.flatMap(([result, count]) => (count === 0 ? [] : `${count} ${result}`)).join(', ')}`);
+    const counts = RESULTS.map(
+      (result) => [result, entries.filter((entry) => entry.result === result).length] as const,
+    );
+    lines.push(
+      `${title}: ${counts.flatMap(([result, count]) => (count === 0 ? [] : `${count} ${result}`)).join(', ')}`,
+    );
     const width = Math.max(...entries.map(({ id }) => id.length));
     for (const entry of verbose ? entries : entries.filter(({ result }) => result !== 'yes')) {
       lines.push(`  ${entry.result.padEnd(7)} ${entry.id.padEnd(width)}  ${evidenceText(entry)}`);
@@ -74,7 +79,9 @@ export function markdownText(report: ProbeReport): string {
 export function listText(ids: ReadonlySet<string>): string {
   const probes = areas.flatMap((area) => area.probes).filter(({ id }) => ids.has(id));
   const width = Math.max(...probes.map(({ id }) => id.length));
-  return probes.map(({ id, since, description }) => `${id.padEnd(width)}  ${since.padEnd(5)}  ${description}`).join('\n');
+  return probes
+    .map(({ id, since, description }) => `${id.padEnd(width)}  ${since.padEnd(5)}  ${description}`)
+    .join('\n');
 }
 
 export function explainText(probe: Probe): string {

@@ -49,5 +49,8 @@ export function parseReport(text: string, name: string): ProbeReport {
   if (result.success) return parsed as ProbeReport;
   const [issue] = result.issues;
   const where = v.getDotPath(issue) ?? 'the whole';
-  throw new UffdError('ERR_INVALID_ARGUMENT', `${name} is not a report of uffd probe --json: ${where}: ${issue.message}`);
+  throw new UffdError(
+    'ERR_INVALID_ARGUMENT',
+    `${name} is not a report of uffd probe --json: ${where}: ${issue.message}`,
+  );
 }

@@ -3,9 +3,7 @@ import { freeHugePages } from '../memory/huge-pages.js';
 import { errnoOf } from './kernel.js';
 import { openAny, syscallBlocker, tryOpenings } from './openings.js';
 import { NotAsked, NotThere } from './probe.js';
-import type { Scene } from './scene.js';
-
-export const HUGE_2M = 2 ** 21;
+import { HUGE_2M, type Scene } from './scene.js';
 
 interface NeedCheck {
   readonly description: string;

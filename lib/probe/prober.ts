@@ -77,7 +77,11 @@ export class Prober {
   }
 
   #describe(code: number | null, by: string | null): string {
-    const line = this.#stderr.trim().split('\n').find((text) => text.includes('Error')) ?? '';
+    const line =
+      this.#stderr
+        .trim()
+        .split('\n')
+        .find((text) => text.includes('Error')) ?? '';
     return `${by === null ? `exit status ${code ?? 'unknown'}` : `killed by ${by}`}${line && `: ${line}`}`;
   }
 }

@@ -1,6 +1,6 @@
 // The resources of one probe: made through it, given back in reverse when the probe has ended, however it has.
 import { type MapOptions, Mapping } from '../memory/mapping.js';
-import { Memfd, type MemfdOptions } from '../memory/memfd.js';
+import { Memfd } from '../memory/memfd.js';
 import { pageSize } from '../memory/page-size.js';
 import { type FeatureName, featureMask } from '../userfaultfd/features.js';
 import { OtherThread } from './other-thread.js';
@@ -14,6 +14,11 @@ export interface SharedMemory {
   readonly memfd: Memfd;
   readonly mapping: Mapping;
 }
+
+export const HUGE_2M = 2 ** 21;
+const MFD_CLOEXEC = 1;
+const MFD_HUGETLB = 4;
+const MFD_HUGE_SHIFT = 26;
 
 /** UFFDIO_API says EPERM to nothing else. */
 const forkEventsBlocker: Blocker = {
@@ -70,9 +75,8 @@ export class Scene implements Disposable {
     return this.#owned(Mapping.anonymous(pages * this.page, options));
   }
 
-  memfd(pages = 4, options: Partial<MemfdOptions> = {}): Memfd {
-    const sizeBytes = pages * (options.hugetlb === undefined ? this.page : 2 ** 21);
-    const memfd = Memfd.create({ name: 'uffd-probe', ...options, sizeBytes });
+  memfd(pages = 4): Memfd {
+    const memfd = Memfd.create({ name: 'uffd-probe', sizeBytes: pages * this.page });
     this.defer(() => {
       memfd.close();
     });
@@ -92,9 +96,16 @@ export class Scene implements Disposable {
     return { memfd, mapping: this.map(memfd, options) };
   }
 
-  /** Huge pages of 2 MiB; mapped without reserving any. */
-  hugetlb(pages = 2, options?: MapOptions): SharedMemory {
-    const memfd = this.memfd(pages, { hugetlb: '2M' });
+  /** A huge page, mapped without reserving any. @throws NotThere when there are none of that size */
+  hugetlb(pageBytes = HUGE_2M, options?: MapOptions): SharedMemory {
+    const flags = MFD_CLOEXEC + MFD_HUGETLB + Math.log2(pageBytes) * 2 ** MFD_HUGE_SHIFT;
+    const fd = this.call('memfd_create', Buffer.from('uffd-probe\0'), flags);
+    if (fd < 0) throw new NotThere({ seen: outcomeName(fd) }, `huge pages of ${pageBytes} bytes`);
+    const memfd = Memfd.adopt(fd);
+    this.defer(() => {
+      memfd.close();
+    });
+    memfd.resize(pageBytes);
     return { memfd, mapping: this.map(memfd, { noReserve: true, ...options }) };
   }
 

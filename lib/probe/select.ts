@@ -8,7 +8,10 @@ export function selectIds(ids: readonly string[], patterns: string): string[] {
   for (const pattern of wanted) {
     const matching = ids.filter((id) => globExpression(pattern).test(id));
     if (matching.length === 0) {
-      throw new UffdError('ERR_INVALID_ARGUMENT', `no probe is called ${JSON.stringify(pattern)}: see uffd probe --list`);
+      throw new UffdError(
+        'ERR_INVALID_ARGUMENT',
+        `no probe is called ${JSON.stringify(pattern)}: see uffd probe --list`,
+      );
     }
     for (const id of matching) selected.add(id);
   }
@@ -16,6 +19,9 @@ export function selectIds(ids: readonly string[], patterns: string): string[] {
 }
 
 function globExpression(pattern: string): RegExp {
-  const escaped = pattern.replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.');
+  const escaped = pattern
+    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+    .replaceAll('*', '.*')
+    .replaceAll('?', '.');
   return new RegExp(`^${escaped}$`);
 }

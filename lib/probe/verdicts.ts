@@ -12,16 +12,18 @@ const uses: readonly Use[] = [
   {
     use: 'user-faults',
     description: "serve faults of a process's own code",
-    rests: [
-      ['uffd.dev', 'uffd.syscall.full', 'uffd.syscall.userModeOnly'],
-      ['reg.anon.missing'],
-      ['copy.basic'],
-    ],
+    rests: [['uffd.dev', 'uffd.syscall.full', 'uffd.syscall.userModeOnly'], ['reg.anon.missing'], ['copy.basic']],
   },
   {
     use: 'kernel-faults',
     description: 'serve faults of kernel code: system calls, KVM guests on a memfd',
-    rests: [['uffd.dev', 'uffd.syscall.full'], ['kernelFault.message'], ['reg.shmem.missing'], ['reg.shmem.minor'], ['continue.ok']],
+    rests: [
+      ['uffd.dev', 'uffd.syscall.full'],
+      ['kernelFault.message'],
+      ['reg.shmem.missing'],
+      ['reg.shmem.minor'],
+      ['continue.ok'],
+    ],
   },
   {
     use: 'guest-memfd-faults',

@@ -2,7 +2,7 @@
 import type { MemoryKind } from '../../memory/kinds/kind.js';
 import type { Mapping } from '../../memory/mapping.js';
 import { bytesOrErrno, errnoOf } from '../kernel.js';
-import { type Evidence, NotThere, type Probe, always } from '../probe.js';
+import { NotThere, type Probe, always } from '../probe.js';
 import type { Scene } from '../scene.js';
 import type { Subject } from '../subject.js';
 
@@ -24,11 +24,6 @@ export function done(result: number, mapping: { readonly pageSize: number }, pag
 /** Of an answer that a later kernel brought. @throws NotThere */
 export function must(result: number, what: string): void {
   if (result < 0) throw new NotThere({ seen: bytesOrErrno(result) }, what);
-}
-
-/** UFFDIO_COPY to a page that has something already. */
-function copyOnto(id: string, description: string, since: string, prepare: (scene: Scene) => Promise<Evidence> | Evidence) {
-  return { id, description, since, needs: ['userfaultfd'] as const, outcomes: always('done', since), ask: prepare };
 }
 
 const copies: readonly Probe[] = [
@@ -71,11 +66,18 @@ const copies: readonly Probe[] = [
       return done(subject.answer('copy', mapping, { pages: 4 }), mapping, 4);
     },
   },
-  copyOnto('copy.unalignedSrc', 'UFFDIO_COPY takes bytes from anywhere, aligned or not', '4.3', (scene) => {
-    const { subject, mapping } = missingAnonymous(scene);
-    const bytes = new Uint8Array(scene.page + 1).subarray(1);
-    return { seen: done(subject.answer('copy', mapping, { bytes }), mapping) };
-  }),
+  {
+    id: 'copy.unalignedSrc',
+    description: 'UFFDIO_COPY takes bytes from anywhere, aligned or not',
+    since: '4.3',
+    needs: ['userfaultfd'],
+    outcomes: always('done', '4.3'),
+    ask: (scene) => {
+      const { subject, mapping } = missingAnonymous(scene);
+      const bytes = new Uint8Array(scene.page + 1).subarray(1);
+      return done(subject.answer('copy', mapping, { bytes }), mapping);
+    },
+  },
   {
     id: 'copy.cachedPage',
     description: 'UFFDIO_COPY to a page of a memfd that is in its page cache is refused, mapped or not',
@@ -90,11 +92,18 @@ const copies: readonly Probe[] = [
       return done(subject.answer('copy', mapping), mapping);
     },
   },
-  copyOnto('copy.overPoison', 'UFFDIO_COPY heals a poisoned page', '6.6', (scene) => {
-    const { subject, mapping } = missingAnonymous(scene);
-    must(subject.answer('poison', mapping), 'UFFDIO_POISON');
-    return { seen: done(subject.answer('copy', mapping), mapping) };
-  }),
+  {
+    id: 'copy.overPoison',
+    description: 'UFFDIO_COPY heals a poisoned page',
+    since: '6.6',
+    needs: ['userfaultfd'],
+    outcomes: always('done', '6.6'),
+    ask: (scene) => {
+      const { subject, mapping } = missingAnonymous(scene);
+      must(subject.answer('poison', mapping), 'UFFDIO_POISON');
+      return done(subject.answer('copy', mapping), mapping);
+    },
+  },
   {
     id: 'copy.overGuard',
     description: 'UFFDIO_COPY leaves a guard page (MADV_GUARD_INSTALL) alone',

@@ -2,7 +2,9 @@
 import type { Probe } from '../probe.js';
 import { answers } from './answers.js';
 import { features } from './features.js';
+import { minor } from './minor.js';
 import { opening } from './opening.js';
+import { protect } from './protect.js';
 import { register } from './register.js';
 
 export interface Area {
@@ -16,6 +18,8 @@ export const areas: readonly Area[] = [
   { name: 'features', title: 'Features and the handshake', probes: features },
   { name: 'register', title: 'What can be registered', probes: register },
   { name: 'answers', title: 'Answers: copy, zeropage, poison, move', probes: answers },
+  { name: 'minor', title: 'MINOR faults and continue', probes: minor },
+  { name: 'protect', title: 'Write protection', probes: protect },
 ];
 
 export function findProbe(id: string): Probe | undefined {

@@ -77,18 +77,8 @@ function secretMapping(scene: Scene): Range {
   return scene.map(secret);
 }
 
-function hugeMapping(size: '2M' | '1G', shared: boolean): (scene: Scene) => Range {
-  return (scene) => {
-    const pageBytes = size === '2M' ? 2 ** 21 : 2 ** 30;
-    const fd = scene.descriptor(scene.call('memfd_create', Buffer.from('uffd-probe\0'), hugeFlags(pageBytes)));
-    if (fd < 0) throw new NotThere({ seen: outcomeName(fd) }, `huge pages of ${size}`);
-    scene.call('ftruncate', fd, pageBytes);
-    return scene.map(Memfd.adopt(scene.kernel.systemCall('fcntl', fd, 1030, 0)), { shared, noReserve: true });
-  };
-}
-
-function hugeFlags(pageBytes: number): number {
-  return 1 + 4 + Math.log2(pageBytes) * 2 ** 26;
+function hugeMapping(pageBytes: number, shared: boolean): (scene: Scene) => Range {
+  return (scene) => scene.hugetlb(pageBytes, { shared }).mapping;
 }
 
 const refusals: readonly Probe[] = [
@@ -171,9 +161,9 @@ export const register: readonly Probe[] = [
   ...matrix('anon', memoryKinds.anonymous, (scene) => scene.anonymous()),
   ...matrix('shmem', memoryKinds.shmem, (scene) => scene.shared().mapping),
   ...matrix('memfdPrivate', memoryKinds['memfd-private'], (scene) => scene.shared(4, { shared: false }).mapping),
-  ...matrix('hugetlb2m', memoryKinds.hugetlb, hugeMapping('2M', true)),
-  ...matrix('hugetlb2mPrivate', memoryKinds['hugetlb-private'], hugeMapping('2M', false)),
-  ...matrix('hugetlb1g', memoryKinds.hugetlb, hugeMapping('1G', true)),
+  ...matrix('hugetlb2m', memoryKinds.hugetlb, hugeMapping(2 ** 21, true)),
+  ...matrix('hugetlb2mPrivate', memoryKinds['hugetlb-private'], hugeMapping(2 ** 21, false)),
+  ...matrix('hugetlb1g', memoryKinds.hugetlb, hugeMapping(2 ** 30, true)),
   ...matrix('file', memoryKinds.file, fileMapping),
   async('file', memoryKinds.file, fileMapping),
   ...matrix('secretmem', memoryKinds.secretmem, secretMapping),
