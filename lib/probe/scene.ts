@@ -1,4 +1,5 @@
 // The resources of one probe: made through it, given back in reverse when the probe has ended, however it has.
+import { KernelError } from '../errors.js';
 import { type MapOptions, Mapping } from '../memory/mapping.js';
 import { Memfd } from '../memory/memfd.js';
 import { pageSize } from '../memory/page-size.js';
@@ -7,7 +8,7 @@ import { OtherThread } from './other-thread.js';
 import { type CallArgument, type Kernel, outcomeName } from './kernel.js';
 import { openAny } from './openings.js';
 import { type Blocker, NotAsked, NotThere } from './probe.js';
-import { Subject } from './subject.js';
+import { type Range, Subject } from './subject.js';
 
 /** Memory for a probe: a mapping, its memfd, and how to look at the pages past the userfaultfd. */
 export interface SharedMemory {
@@ -31,6 +32,7 @@ export class Scene implements Disposable {
   readonly page = pageSize();
   readonly #ended = new AbortController();
   readonly #undo: (() => void)[] = [];
+  readonly #subjects: Subject[] = [];
 
   constructor(kernel: Kernel) {
     this.kernel = kernel;
@@ -59,9 +61,7 @@ export class Scene implements Disposable {
   subject(fd: number): Subject {
     if (fd < 0) throw new NotThere({ seen: outcomeName(fd) }, 'userfaultfd');
     const subject = new Subject(this.kernel.userfaultfd(fd));
-    this.defer(() => {
-      subject.close();
-    });
+    this.#subjects.push(subject);
     return subject;
   }
 
@@ -107,6 +107,25 @@ export class Scene implements Disposable {
     });
     memfd.resize(pageBytes);
     return { memfd, mapping: this.map(memfd, { noReserve: true, ...options }) };
+  }
+
+  /**
+   * Anonymous memory without an object, for calls of another thread that move or unmap it. `gone()`: no longer ours to
+   * unmap.
+   */
+  range(pages: number): Range & { gone: () => void } {
+    const [PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS] = [3, 0x22];
+    const lengthBytes = pages * this.page;
+    const address = this.call('mmap', 0, lengthBytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+    if (address < 0) throw new KernelError(address, 'mmap');
+    let ours = true;
+    this.defer(() => {
+      if (ours) this.call('munmap', address, lengthBytes);
+    });
+    const gone = () => {
+      ours = false;
+    };
+    return { address: BigInt(address), lengthBytes, pageSize: this.page, gone };
   }
 
   /** Touches a byte of a page on a native thread: what became of it, in one word. */
@@ -168,6 +187,8 @@ export class Scene implements Disposable {
 
   [Symbol.dispose](): void {
     this.#ended.abort(new Error('the probe has ended'));
+    // First of all: with eventUnmap an munmap below would wait for its own reader.
+    for (const subject of this.#subjects) subject.close();
     for (const undo of this.#undo.reverse()) undo();
   }
 
