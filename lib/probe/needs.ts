@@ -1,8 +1,8 @@
 // What a probe needs before its question makes sense, each asked of the kernel.
 import { freeHugePages } from '../memory/huge-pages.js';
-import { errnoOf } from './kernel.js';
-import { openAny, syscallBlocker, tryOpenings } from './openings.js';
-import { NotAsked, NotThere } from './probe.js';
+import { type Kernel, errnoOf, openPath, outcomeName } from './kernel.js';
+import { openAny, statusField, syscallBlocker, tryOpenings } from './openings.js';
+import { type BlockerName, NotAsked, NotThere } from './probe.js';
 import { HUGE_2M, type Scene } from './scene.js';
 
 interface NeedCheck {
@@ -28,10 +28,24 @@ export const needs = {
       if (fd < 0 || !kernelFaults) refuse(tryOpenings(kernel));
     },
   },
+  kvm: {
+    description: 'access to /dev/kvm',
+    check: ({ kernel }) => {
+      const fd = openPath(kernel, '/dev/kvm', true);
+      if (fd >= 0) kernel.systemCall('close', fd);
+      else refuseKvm(kernel, outcomeName(fd));
+    },
+  },
   freeHugePage: {
     description: 'a free huge page of 2 MiB',
     check: () => {
       if (freePages() < 1) throw NotAsked.skipped('no free huge pages');
+    },
+  },
+  noFreeHugePage: {
+    description: 'an empty pool of huge pages of 2 MiB',
+    check: () => {
+      if (freePages() > 0) throw NotAsked.skipped('there are free huge pages');
     },
   },
 } as const satisfies Record<string, NeedCheck>;
@@ -42,6 +56,26 @@ function refuse(openings: ReturnType<typeof tryOpenings>): never {
   const blocker = syscallBlocker(openings);
   if (blocker !== undefined) throw NotAsked.blocked(blocker, evidence);
   throw new NotThere(evidence, 'the kernel has no userfaultfd (CONFIG_USERFAULTFD)');
+}
+
+/** @throws NotAsked, NotThere */
+export function refuseKvm(kernel: Kernel, errno: string): never {
+  const evidence = { seen: errno, inProcMisc: /^\s*\d+ kvm$/m.test(kernel.readText('/proc/misc') ?? '') };
+  const blocked = (blocker: BlockerName, remedy: string) => NotAsked.blocked({ blocker, remedy }, evidence);
+  if (errno === 'EACCES') throw blocked('device mode', 'give this user access to /dev/kvm (the group kvm, setfacl)');
+  if (errno === 'EPERM') throw blocked('device cgroup', 'allow /dev/kvm in the device cgroup (docker run --device)');
+  if (errno === 'ENOENT' && evidence.inProcMisc) {
+    throw blocked('device node', 'the kernel has KVM, but there is no /dev/kvm here: pass it in (docker run --device)');
+  }
+  throw new NotThere(evidence, 'KVM (a module of the kernel, and virtualization of the CPU)');
+}
+
+/** A system call that a seccomp filter may forbid, as container engines do. @throws NotAsked */
+export function unlessFiltered(kernel: Kernel, name: string, errno: string): string {
+  const filtered = errno === 'EPERM' || errno === 'ENOSYS';
+  if (!filtered || (statusField(kernel, 'Seccomp') ?? '0') === '0') return errno;
+  const blocker = { blocker: 'seccomp', remedy: `allow ${name}(2) in the seccomp profile` } as const;
+  throw NotAsked.blocked(blocker, { seen: errno });
 }
 
 function freePages(): number {

@@ -33,6 +33,7 @@ export class Scene implements Disposable {
   readonly #ended = new AbortController();
   readonly #undo: (() => void)[] = [];
   readonly #subjects: Subject[] = [];
+  readonly #children = new Set<number>();
 
   constructor(kernel: Kernel) {
     this.kernel = kernel;
@@ -152,6 +153,7 @@ export class Scene implements Disposable {
   async fork(touch: number): Promise<number> {
     const pid = await OtherThread.shared().call({ fork: touch });
     if (pid > 0) {
+      this.#children.add(pid);
       this.defer(() => {
         this.kill(pid);
       });
@@ -159,13 +161,11 @@ export class Scene implements Disposable {
     return pid;
   }
 
+  /** Kills and reaps a child of `fork`, once: afterwards its number may be somebody else's. */
   kill(pid: number): void {
-    try {
-      process.kill(pid, 'SIGKILL');
-    } catch {
-      // Gone by itself.
-    }
-    this.kernel.systemCall('wait4', pid, new Int32Array(1), 0, 0);
+    if (!this.#children.delete(pid)) return;
+    process.kill(pid, 'SIGKILL');
+    this.call('wait4', pid, new Int32Array(1), 0, 0);
   }
 
   /** What the promise gives, or undefined when it takes longer. */

@@ -3,8 +3,13 @@ import type { Probe } from '../probe.js';
 import { answers } from './answers.js';
 import { events } from './events.js';
 import { features } from './features.js';
+import { host } from './host.js';
+import { kvm } from './kvm.js';
+import { memfd } from './memfd.js';
 import { minor } from './minor.js';
+import { numa } from './numa.js';
 import { opening } from './opening.js';
+import { pagemap } from './pagemap.js';
 import { protect } from './protect.js';
 import { register } from './register.js';
 import { waiting } from './waiting.js';
@@ -24,6 +29,11 @@ export const areas: readonly Area[] = [
   { name: 'protect', title: 'Write protection', probes: protect },
   { name: 'waiting', title: 'Waiting, waking, messages', probes: waiting },
   { name: 'events', title: 'Events: fork, remap, remove, unmap', probes: events },
+  { name: 'memfd', title: 'memfd', probes: memfd },
+  { name: 'kvm', title: 'KVM and guest_memfd', probes: kvm },
+  { name: 'numa', title: 'NUMA policy', probes: numa },
+  { name: 'pagemap', title: 'Seeing pages, guards, advice', probes: pagemap },
+  { name: 'host', title: 'The host and its limits', probes: host },
 ];
 
 export function findProbe(id: string): Probe | undefined {
