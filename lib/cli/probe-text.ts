@@ -5,6 +5,8 @@ import { needs } from '../probe/needs.js';
 import type { Probe, ProbeResult } from '../probe/probe.js';
 import type { ProbeReport, ProbeReportEntry } from '../probe/report.js';
 
+/** Of most of the names: longer ones push their line to the right. */
+const ID_WIDTH = 26;
 const RESULTS: readonly ProbeResult[] = ['yes', 'no', 'differs', 'blocked', 'skipped'];
 
 function evidenceText({ evidence }: ProbeReportEntry): string {
@@ -38,27 +40,36 @@ function byArea(report: ProbeReport): { title: string; entries: ProbeReportEntry
     .filter(({ entries }) => entries.length > 0);
 }
 
-/** A line for each area, and those that are not `yes`; `verbose`: every probe, with its evidence. */
+/** The counts of each area, what differs, and the names of what is not there; `verbose`: every probe, with its evidence. */
 export function summaryText(report: ProbeReport, verbose: boolean): string {
-  const lines = [heading(report), ''];
+  const lines = [heading(report)];
   for (const { title, entries } of byArea(report)) {
-    const counts = RESULTS.map(
-      (result) => [result, entries.filter((entry) => entry.result === result).length] as const,
-    );
-    lines.push(
-      `${title}: ${counts.flatMap(([result, count]) => (count === 0 ? [] : `${count} ${result}`)).join(', ')}`,
-    );
-    const width = Math.max(...entries.map(({ id }) => id.length));
-    for (const entry of verbose ? entries : entries.filter(({ result }) => result !== 'yes')) {
-      lines.push(`  ${entry.result.padEnd(7)} ${entry.id.padEnd(width)}  ${evidenceText(entry)}`);
-      const why = whyOf(entry);
-      if (why !== undefined && (verbose || entry.result !== 'blocked')) lines.push(`          ${why}`);
-    }
+    const of = (result: ProbeResult) => entries.filter((entry) => entry.result === result);
+    const counts = RESULTS.filter((result) => of(result).length > 0).map((result) => `${of(result).length} ${result}`);
+    lines.push('', `${title}: ${counts.join(', ')}`);
+    if (verbose) lines.push(...entries.flatMap(entryLines));
+    else lines.push(...of('differs').flatMap(entryLines), ...SHORT.flatMap((result) => namesLine(result, of(result))));
   }
   const remedies = new Set(report.probes.flatMap((entry) => (entry.result === 'blocked' ? (whyOf(entry) ?? []) : [])));
   if (remedies.size > 0) lines.push('', 'What stands in the way:', ...[...remedies].map((remedy) => `  ${remedy}`));
   if (report.verdicts.some(({ verdict }) => verdict !== 'unknown')) lines.push('', ...verdictLines(report));
   return lines.join('\n');
+}
+
+const SHORT: readonly ProbeResult[] = ['no', 'blocked', 'skipped'];
+const NAMES = 8;
+
+function entryLines(entry: ProbeReportEntry): string[] {
+  const why = whyOf(entry);
+  const line = `  ${entry.result.padEnd(7)} ${entry.id.padEnd(ID_WIDTH)}  ${evidenceText(entry)}`;
+  return why === undefined ? [line] : [line, `          ${why}`];
+}
+
+function namesLine(result: ProbeResult, entries: readonly ProbeReportEntry[]): string[] {
+  if (entries.length === 0) return [];
+  const names = entries.slice(0, NAMES).map(({ id }) => id);
+  const more = entries.length > NAMES ? ` and ${entries.length - NAMES} more (--verbose)` : '';
+  return [`  ${result.padEnd(7)} ${names.join(', ')}${more}`];
 }
 
 /** For an issue or a wiki. */

@@ -11,19 +11,23 @@ export interface Kernel {
   systemCall(name: string, ...args: readonly CallArgument[]): number;
   /** The text of a file of /proc or /sys, or undefined. */
   readText(path: string): string | undefined;
+  readBytes(path: string): Buffer | undefined;
   /** Takes over a descriptor. */
   userfaultfd(fd: number): NativeUserfaultfd;
 }
 
+function readBytes(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
 export const runningKernel: Kernel = {
   systemCall: (name, ...args) => native().systemCall(name, ...args),
-  readText: (path) => {
-    try {
-      return readFileSync(path, 'utf8');
-    } catch {
-      return undefined;
-    }
-  },
+  readText: (path) => readBytes(path)?.toString(),
+  readBytes,
   userfaultfd: (fd) => new (native().Userfaultfd)(fd),
 };
 

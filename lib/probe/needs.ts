@@ -70,10 +70,9 @@ export function refuseKvm(kernel: Kernel, errno: string): never {
   throw new NotThere(evidence, 'KVM (a module of the kernel, and virtualization of the CPU)');
 }
 
-/** A system call that a seccomp filter may forbid, as container engines do. @throws NotAsked */
+/** A system call that is permitted to everybody, so that EPERM is a filter's. @throws NotAsked */
 export function unlessFiltered(kernel: Kernel, name: string, errno: string): string {
-  const filtered = errno === 'EPERM' || errno === 'ENOSYS';
-  if (!filtered || (statusField(kernel, 'Seccomp') ?? '0') === '0') return errno;
+  if (errno !== 'EPERM' || (statusField(kernel, 'Seccomp') ?? '0') === '0') return errno;
   const blocker = { blocker: 'seccomp', remedy: `allow ${name}(2) in the seccomp profile` } as const;
   throw NotAsked.blocked(blocker, { seen: errno });
 }

@@ -50,6 +50,12 @@ export function openAny(kernel: Kernel): { fd: number; kernelFaults: boolean } {
   return { fd: openUserModeOnly(kernel), kernelFaults: false };
 }
 
+/** One for faults of user mode only: the device gives it too, past a filter of the system call. */
+export function openLimited(kernel: Kernel): number {
+  const fd = openByDevice(kernel, USER_MODE_ONLY);
+  return fd >= 0 ? fd : openUserModeOnly(kernel);
+}
+
 /** Line of /proc/self/status. */
 export function statusField(kernel: Kernel, name: string): string | undefined {
   return new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(kernel.readText('/proc/self/status') ?? '')?.[1];

@@ -39,7 +39,7 @@ export function verdictsOf(entries: readonly ProbeReportEntry[]): Verdict[] {
     for (const group of rests) {
       const asked = group.flatMap((id) => byId.get(id) ?? []);
       const failed = asked.length === group.length && asked.every(({ result }) => result !== 'yes');
-      if (failed) return { use, description, verdict: 'no', why: asked.map(reason).join('; ') };
+      if (failed) return { use, description, verdict: 'no', why: [...new Set(asked.map(reason))].join('; ') };
     }
     if (missing.length > 0) return { use, description, verdict: 'unknown', why: `not asked: ${missing.join(', ')}` };
     const held = rests.flat().filter((id) => byId.get(id)?.result === 'yes');
@@ -47,7 +47,6 @@ export function verdictsOf(entries: readonly ProbeReportEntry[]): Verdict[] {
   });
 }
 
-function reason({ id, result, evidence, remedy, blocker, meaning }: ProbeReportEntry): string {
-  const because = remedy === undefined ? (meaning ?? `it says ${evidence.seen}`) : `${blocker ?? ''}: ${remedy}`;
-  return `${id} ${result} (${because})`;
+function reason({ id, evidence, remedy, blocker, meaning }: ProbeReportEntry): string {
+  return remedy === undefined ? `${id}: ${meaning ?? evidence.seen}` : `${blocker ?? 'blocked'}: ${remedy}`;
 }

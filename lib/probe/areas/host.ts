@@ -1,5 +1,4 @@
 // The kernel, and the limits of this host that memory under a userfaultfd runs into.
-import { readFileSync } from 'node:fs';
 import { release, version } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import type { Probe } from '../probe.js';
@@ -16,13 +15,11 @@ const configKeys = [
 ];
 
 /** The keys that are set, of /proc/config.gz; undefined where there is none. */
-function kernelConfig(): string | undefined {
-  try {
-    const text = gunzipSync(readFileSync('/proc/config.gz')).toString('latin1');
-    return configKeys.filter((key) => new RegExp(`^CONFIG_${key}=[ym]$`, 'm').test(text)).join(' ');
-  } catch {
-    return undefined;
-  }
+function kernelConfig({ kernel }: Scene): string | undefined {
+  const packed = kernel.readBytes('/proc/config.gz');
+  if (packed === undefined) return undefined;
+  const text = gunzipSync(packed).toString('latin1');
+  return configKeys.filter((key) => new RegExp(`^CONFIG_${key}=[ym]$`, 'm').test(text)).join(' ');
 }
 
 function limitOf(scene: Scene, name: string): string {
@@ -65,8 +62,8 @@ export const host: readonly Probe[] = [
       'release and configuration': { result: 'yes', kernels: 'with CONFIG_IKCONFIG_PROC' },
       release: { result: 'yes', kernels: 'without CONFIG_IKCONFIG_PROC' },
     },
-    ask: () => {
-      const config = kernelConfig();
+    ask: (scene) => {
+      const config = kernelConfig(scene);
       const seen = config === undefined ? 'release' : 'release and configuration';
       return { seen, release: release(), version: version(), ...(config !== undefined && { config }) };
     },

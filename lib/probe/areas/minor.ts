@@ -88,10 +88,10 @@ const continues: readonly Probe[] = [
     'beyond the end of the memfd says EFAULT, like COPY',
     '7.3',
     {
-      EFAULT: { result: 'yes', kernels: '7.3 and later' },
+      EFAULT: { result: 'yes', kernels: '7.3' },
       EINVAL: {
         result: 'differs',
-        kernels: 'before 7.3',
+        kernels: '6.18',
         means: 'take EINVAL of a registered range for a truncated memfd',
       },
     },

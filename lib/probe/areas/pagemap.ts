@@ -29,13 +29,15 @@ function advise(mapping: Mapping, advice: AdviceName, pages: number): string {
 }
 
 const PFN_MASK = (1n << 55n) - 1n;
+const SOFT_DIRTY = 1n << 55n;
 
-function frameNumber(scene: Scene, mapping: Mapping): bigint {
+/** The pagemap entry of the first page. */
+function entryOf(scene: Scene, mapping: Mapping): bigint {
   const fd = scene.descriptor(openPath(scene.kernel, '/proc/self/pagemap', false));
   scene.call('lseek', fd, (Number(mapping.address) / scene.page) * 8, 0);
   const entry = new BigUint64Array(1);
   scene.call('read', fd, entry, 8);
-  return entry[0]! & PFN_MASK;
+  return entry[0]!;
 }
 
 const pagemapProbes: readonly Probe[] = [
@@ -115,7 +117,7 @@ const pagemapProbes: readonly Probe[] = [
     ask: async (scene) => {
       const mapping = scene.anonymous();
       await scene.access(mapping, 0, true);
-      return frameNumber(scene, mapping) === 0n ? 'hidden' : 'visible';
+      return (entryOf(scene, mapping) & PFN_MASK) === 0n ? 'hidden' : 'visible';
     },
   },
   {
@@ -130,8 +132,7 @@ const pagemapProbes: readonly Probe[] = [
     ask: async (scene) => {
       const mapping = scene.anonymous();
       await scene.access(mapping, 0, true);
-      const state = () =>
-        pageEntries(mapping, { lengthBytes: scene.page })[0]?.softDirty === true ? 'dirty' : 'clean';
+      const state = () => ((entryOf(scene, mapping) & SOFT_DIRTY) === 0n ? 'clean' : 'dirty');
       clearSoftDirty();
       const before = state();
       await scene.access(mapping, 0, true);
@@ -186,8 +187,13 @@ const Madvise = { willNeed: 3, dontNeed: 4, cold: 20, unknown: 9999 } as const;
 
 function processMadvise(scene: Scene, pidfd: number, mapping: Mapping, length: number, advice: number): string {
   const vector = BigUint64Array.of(mapping.address, BigInt(length));
-  const done = scene.call('process_madvise', pidfd, vector, 1, advice, 0);
-  return unlessFiltered(scene.kernel, 'process_madvise', outcomeName(done));
+  return outcomeName(scene.call('process_madvise', pidfd, vector, 1, advice, 0));
+}
+
+/** Needs no permission. */
+function adviseSelf(scene: Scene, mapping: Mapping): string {
+  const done = processMadvise(scene, pidfdOf(scene, process.pid), mapping, scene.page, Madvise.dontNeed);
+  return unlessFiltered(scene.kernel, 'process_madvise', done);
 }
 
 function pidfdOf(scene: Scene, pid: number): number {
@@ -204,8 +210,7 @@ const advice: readonly Probe[] = [
     needs: [],
     outcomes: supported('6.13', undefined, ['EINVAL', 'ENOSYS']),
     ask: (scene) => {
-      const mapping = scene.anonymous();
-      return processMadvise(scene, pidfdOf(scene, process.pid), mapping, scene.page, Madvise.dontNeed);
+      return adviseSelf(scene, scene.anonymous());
     },
   },
   {
@@ -222,6 +227,7 @@ const advice: readonly Probe[] = [
         processMadvise(scene, pidfd, mapping, scene.page, advice),
       );
       if (tried[0] !== 'EPERM') return tried[0] === 'ENOSYS' ? 'ENOSYS' : tried.join(', ');
+      adviseSelf(scene, scene.anonymous());
       const remedy = 'process_madvise(2) of another process needs CAP_SYS_NICE';
       throw NotAsked.blocked({ blocker: 'capability', remedy }, { seen: 'EPERM' });
     },

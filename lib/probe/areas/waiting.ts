@@ -1,8 +1,8 @@
 // Who sleeps, who is woken, and what messages say.
 import { setTimeout as delay } from 'node:timers/promises';
 import { outcomeName } from '../kernel.js';
-import { openUserModeOnly } from '../openings.js';
-import { NotThere, type Probe, always } from '../probe.js';
+import { openLimited } from '../openings.js';
+import { type Probe, always } from '../probe.js';
 import type { Scene } from '../scene.js';
 import { done, missingAnonymous } from './answers.js';
 import { reasonOf, sharedWith } from './minor.js';
@@ -206,10 +206,7 @@ const kernelFaults: readonly Probe[] = [
     needs: ['userfaultfd'],
     outcomes: always('EFAULT, no message', '5.11'),
     ask: async (scene) => {
-      const fd = openUserModeOnly(scene.kernel);
-      // The system call is forbidden, and the device gave one that needs no such mode.
-      if (fd < 0) throw new NotThere({ seen: outcomeName(fd) }, 'userfaultfd(2) with USER_MODE_ONLY');
-      const subject = scene.subject(fd);
+      const subject = scene.subject(openLimited(scene.kernel));
       subject.handshake(0n);
       const mapping = scene.anonymous();
       subject.registered(mapping, ['missing']);
