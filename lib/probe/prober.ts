@@ -31,13 +31,25 @@ export class Prober {
   /** @throws UffdError ERR_WORKER_FAILED when the process does not start */
   static async start(signal?: AbortSignal): Promise<Prober> {
     const prober = new Prober();
-    const answer = await prober.#next(START_MS, signal);
+    let answer: ProberMessage | Lost;
+    try {
+      answer = await prober.#next(START_MS, signal);
+    } catch (error) {
+      await prober.end();
+      throw error;
+    }
     if ('ready' in answer) return prober;
     await prober.end();
     const how = 'lost' in answer && answer.lost === 'exit' ? answer.how : 'it did not answer';
     throw new UffdError('ERR_WORKER_FAILED', `the process that probes could not be started: ${how}`);
   }
 
+  /** Of the process. */
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
+  /** What the probe found, or how the process ended instead. */
   async ask(id: string, deadlineMs: number, signal?: AbortSignal): Promise<Finding | Lost> {
     this.#process.send({ ask: id }, () => undefined);
     const answer = await this.#next(deadlineMs, signal);
@@ -52,6 +64,9 @@ export class Prober {
 
   /** The next message, or how the process was lost. @throws the reason of the signal */
   async #next(deadlineMs: number, signal?: AbortSignal): Promise<ProberMessage | Lost> {
+    const { exitCode, signalCode } = this.#process;
+    // Killed between two questions: its exit has been told already.
+    if (exitCode !== null || signalCode !== null) return { lost: 'exit', how: this.#describe(exitCode, signalCode) };
     const done = new AbortController();
     const aborted = signal === undefined ? done.signal : AbortSignal.any([done.signal, signal]);
     const timer = setTimeout(() => {

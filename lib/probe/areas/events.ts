@@ -28,7 +28,7 @@ function registered(scene: Scene, features: FeatureName[]): Changing {
 
 /** What an answer says while the change waits for its message to be read. */
 async function whileWaiting(subject: Subject, range: Range): Promise<string> {
-  let seen = 'never EAGAIN';
+  let seen = '';
   for (let waited = 0; waited < WAIT_MS; waited++) {
     seen = bytesOrErrno(subject.answer('copy', range, { page: 1 }));
     if (seen === 'EAGAIN') break;
