@@ -31,6 +31,11 @@ function commandLine(pid: string): string {
   }
 }
 
+/** The addon is loaded by the first question. */
+function isAsked(pid: number): boolean {
+  return readFileSync(`/proc/${pid}/maps`, 'utf8').includes('uffd.node');
+}
+
 async function started(): Promise<Prober> {
   const prober = await Prober.start();
   onTestFinished(() => prober.end());
@@ -77,8 +82,7 @@ test('signal: the run ends with its reason, and so does the process', async () =
 
 test('a process that is killed in the middle: one probe says so, the others are asked', async () => {
   const running = probe();
-  await expect.poll(probers).toHaveLength(1);
-  await delay(100);
+  await expect.poll(() => probers().filter(isAsked)).toHaveLength(1);
   for (const pid of probers()) process.kill(pid, 'SIGKILL');
   const { probes } = await within(running, 'the run', 15_000);
   expect(probes.map(({ id }) => id)).toEqual(ids);
