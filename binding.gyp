@@ -15,6 +15,7 @@
         "native/binding/loop_scope.cc",
         "native/binding/mapping_object.cc",
         "native/binding/memfd_object.cc",
+        "native/binding/probe_functions.cc",
         "native/binding/process_functions.cc",
         "native/binding/source_file_object.cc",
         "native/binding/unix_socket_object.cc",
@@ -30,6 +31,7 @@
         "native/os/process.cc",
         "native/os/second_thread.cc",
         "native/os/source_file.cc",
+        "native/os/system_call.cc",
         "native/os/unix_socket.cc",
         "native/os/userfaultfd.cc"
       ],

@@ -53,6 +53,9 @@ export type { ModuleReference, PageSource, SourceSpec } from './server/page-sour
 export type { StateCounts } from './server/page-states.js';
 export type { DemandFault, FaultPolicy, PageWindow } from './server/policy.js';
 export type { WorkingSet } from './server/working-set.js';
+export { type ProbeOptions, probe } from './probe/run.js';
+export type { BlockerName, Evidence, ProbeResult } from './probe/probe.js';
+export type { ProbeReport, ProbeReportEntry, Verdict } from './probe/report.js';
 export { fileSource } from './sources/file.js';
 export { type HttpSourceOptions, httpSource } from './sources/http.js';
 export { moduleSource, objectSource } from './sources/user.js';

@@ -7,6 +7,7 @@
 #include "binding/fd_watcher_object.h"
 #include "binding/mapping_object.h"
 #include "binding/memfd_object.h"
+#include "binding/probe_functions.h"
 #include "binding/process_functions.h"
 #include "binding/source_file_object.h"
 #include "binding/unix_socket_object.h"
@@ -23,6 +24,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : loop_(LoopScope::create(env)
   exports.Set("SourceFile", SourceFileObject::define(env));
   exports.Set("FdWatcher", FdWatcherObject::define(env));
   define_process_functions(env, exports);
+  define_probe_functions(env, exports);
   define_bench_objects(env, exports);
   define_stress_objects(env, exports);
 }

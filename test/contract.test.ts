@@ -108,6 +108,8 @@ const functions: Names<Omit<NativeAddon, keyof Constructors>> = {
   affinity: true,
   pageSize: true,
   addressOf: true,
+  systemCall: true,
+  forkChild: true,
 };
 
 const classes = Object.keys(methods) as (keyof Constructors)[];

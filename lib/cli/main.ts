@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 import { messageOf } from '../errors.js';
 import { addBench } from './commands/bench.js';
 import { addDemo } from './commands/demo.js';
+import { addProbe } from './commands/probe.js';
 import { addServe } from './commands/serve.js';
 import { addStress } from './commands/stress.js';
 import { addTouch } from './commands/touch.js';
@@ -30,6 +31,7 @@ addServe(program);
 addTouch(program);
 addBench(program);
 addStress(program);
+addProbe(program);
 
 try {
   await program.parseAsync();

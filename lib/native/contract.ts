@@ -276,4 +276,8 @@ export interface NativeAddon {
   affinity(): number[];
   pageSize(): number;
   addressOf(bytes: Bytes): number;
+  /** A system call by its name, for `uffd probe`: numbers as they are, typed arrays as pointers to their bytes. */
+  systemCall(name: string, ...args: (number | NodeJS.TypedArray)[]): number;
+  /** A child that reads the byte at an address and exits with 0, or for address 0 waits; killed when this thread ends. */
+  forkChild(touch: number): number;
 }

@@ -72,6 +72,14 @@ const checks = {
   },
   'libfuse3-dev': () =>
     spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0 ? undefined : 'libfuse3-dev or pkg-config is missing',
+  kvm: () => {
+    try {
+      accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+      return undefined;
+    } catch {
+      return 'no access to /dev/kvm';
+    }
+  },
   python3: program('python3'),
   promtool: program('promtool'),
 } satisfies Record<string, Check>;

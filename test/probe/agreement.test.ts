@@ -1,0 +1,53 @@
+// On the kernel whose behaviour is known in every detail: probe by probe the answer that it must give.
+import { release } from 'node:os';
+import process from 'node:process';
+import { beforeAll, expect, test } from 'vitest';
+import { probe } from '../../dist/index.js';
+import type { ProbeReport } from '../../dist/index.js';
+import { areas } from '../../dist/probe/areas/areas.js';
+import { requires } from '../support/requires.js';
+import { expected, ofTheHost } from './expected-6.18.js';
+
+const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
+const known = release().startsWith('6.18.');
+let report: ProbeReport | undefined;
+
+beforeAll(async () => {
+  if (known && process.getuid?.() === 0) report = await probe();
+});
+
+test('every probe is in the table', () => {
+  expect([...Object.keys(expected), ...ofTheHost].sort()).toEqual([...ids].sort());
+});
+
+test.for(Object.entries(expected))('%s', ([id, [result, seen]], context) => {
+  if (!known) context.skip(`the table is of Linux 6.18, this is ${release()}`);
+  requires(context, 'root', 'uffd', 'hugetlb-2M');
+  const entry = report?.probes.find((one) => one.id === id);
+  if (entry?.blocker === 'device node') context.skip(`kvm: ${entry.remedy}`);
+  expect([entry?.result, entry?.evidence.seen]).toEqual([result, seen]);
+});
+
+test('the ioctls that each kind of memory takes', (context) => {
+  if (!known) context.skip(`the table is of Linux 6.18, this is ${release()}`);
+  requires(context, 'root', 'uffd', 'hugetlb-2M');
+  const masks = Object.fromEntries(
+    (report?.probes ?? []).flatMap(({ id, evidence }) =>
+      evidence['ioctls'] === undefined ? [] : [[id, evidence['ioctls']]],
+    ),
+  );
+  expect(masks).toMatchObject({
+    'uffd.api': '0x8000000000000003',
+    'reg.anon.missing': '0x13c',
+    'reg.anon.wp': '0x17c',
+    'reg.shmem.minor': '0x1bc',
+    'reg.hugetlb2m.missing': '0x10c',
+    'reg.hugetlb2m.minor': '0x18c',
+  });
+});
+
+test('those that belong to the host have an answer that is known', () => {
+  for (const entry of report?.probes ?? []) {
+    if (ofTheHost.includes(entry.id)) expect(['yes', 'no', 'skipped'], entry.id).toContain(entry.result);
+  }
+});
