@@ -4,6 +4,7 @@ import type { Finding } from './probe.js';
 
 export const REPORT_SCHEMA = 1;
 
+/** One probe of a report. */
 export interface ProbeReportEntry extends Finding {
   readonly id: string;
   readonly area: string;
@@ -22,6 +23,7 @@ export interface Verdict {
   readonly why: string;
 }
 
+/** What `probe` resolves with, and `uffd probe --json` prints: docs/probe.md. */
 export interface ProbeReport {
   readonly schema: typeof REPORT_SCHEMA;
   readonly kernel: { readonly release: string; readonly machine: string };

@@ -9,6 +9,7 @@ import { type ProbeReport, type ProbeReportEntry, REPORT_SCHEMA } from './report
 import { selectIds } from './select.js';
 import { verdictsOf } from './verdicts.js';
 
+/** What is asked of the kernel, and how long at most. */
 export interface ProbeOptions {
   /** Ids or globs such as `reg.*`, separated by commas. Default: all. */
   readonly only?: string;
