@@ -1,8 +1,26 @@
 // Everything the package exports.
 export { type ErrorCode, KernelError, MemoryFaultError, UffdError, errorCodes } from './errors.js';
+export { Capability, type CapabilityName } from './kvm/capabilities.js';
+export type { CpuidEntry } from './kvm/cpuid.js';
+export { DirtyPages } from './kvm/dirty-pages.js';
+export type { VcpuExit } from './kvm/exits.js';
+export { GuestMemfd, type GuestMemfdFlagName } from './kvm/guest-memfd.js';
+export { GuestMemoryError } from './kvm/guest-memory-error.js';
+export { type CreateVmOptions, Kvm } from './kvm/kvm.js';
+export type { MemorySlot } from './kvm/memory-slot.js';
+export type { Registers, Segment, SpecialRegisters } from './kvm/registers.js';
+export { MpState, type SlotLookup, Vcpu, type VcpuStateName } from './kvm/vcpu.js';
+export { type StopOptions, Vm } from './kvm/vm.js';
 export { isSupported, type Support } from './supported.js';
 export { type FillWay, type MemoryKind, memoryKinds } from './memory/kinds.js';
-export { type AccessOptions, type AdviceName, type MapOptions, Mapping, type Protection } from './memory/mapping.js';
+export {
+  type AccessOptions,
+  type AdviceName,
+  type MapOptions,
+  Mapping,
+  type MemoryFile,
+  type Protection,
+} from './memory/mapping.js';
 export { type HugePageSize, Memfd, type MemfdOptions, type SealName } from './memory/memfd.js';
 export { pageSize } from './memory/page-size.js';
 export type {

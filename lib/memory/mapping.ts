@@ -4,7 +4,6 @@ import { addAbortListener } from 'node:events';
 import { KernelError, MemoryFaultError, UffdError, checked } from '../errors.js';
 import { AccessKind, AccessOutcome, type NativeMapping } from '../native/contract.js';
 import { native } from '../native/load.js';
-import type { Memfd } from './memfd.js';
 import { pageSize, roundUpToPages } from './page-size.js';
 
 const PROT = { none: 0, read: 1, write: 2, exec: 4 } as const;
@@ -33,6 +32,13 @@ export type AdviceName = keyof typeof Advice;
 export type Protection = 'none' | 'read' | 'readwrite';
 
 const protections: Record<Protection, number> = { none: PROT.none, read: PROT.read, readwrite: PROT.read | PROT.write };
+
+/** What can be mapped: a `Memfd`, a `GuestMemfd`. */
+export interface MemoryFile {
+  readonly fd: number;
+  readonly sizeBytes: number;
+  readonly pageSize: number;
+}
 
 export interface MapOptions {
   /** Default: the whole memfd. */
@@ -84,7 +90,7 @@ export class Mapping implements Disposable {
   }
 
   /** Maps a memfd. @throws KernelError of mmap(2) */
-  static map(memfd: Memfd, options: MapOptions = {}): Mapping {
+  static map(memfd: MemoryFile, options: MapOptions = {}): Mapping {
     const { offset = 0, shared = true, protection = 'readwrite', populate = false } = options;
     const lengthBytes = roundUpToPages(options.lengthBytes ?? memfd.sizeBytes - offset, memfd.pageSize);
     const flags = (shared ? MAP.shared : MAP.private) | (populate ? MAP.populate : 0);
@@ -111,7 +117,7 @@ export class Mapping implements Disposable {
     return this.#unmapped;
   }
 
-  /** @internal The native object, for TouchThreads. */
+  /** @internal The native object, for TouchThreads and memory slots. */
   get handle(): NativeMapping {
     return this.#open();
   }
