@@ -7,6 +7,7 @@ import { addBench } from './commands/bench.js';
 import { addDemo } from './commands/demo.js';
 import { addServe } from './commands/serve.js';
 import { addTouch } from './commands/touch.js';
+import { addVmm } from './commands/vmm.js';
 import { ExitCode } from './exit.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -28,6 +29,7 @@ addDemo(program);
 addServe(program);
 addTouch(program);
 addBench(program);
+addVmm(program);
 
 try {
   await program.parseAsync();
