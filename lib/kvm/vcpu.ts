@@ -28,6 +28,12 @@ export interface SlotLookup {
 const STOP_MS = 2000;
 const EHWPOISON = -133;
 
+interface RawExit {
+  readonly result: number;
+  readonly failedAddress: number;
+  readonly exit: Buffer;
+}
+
 interface Run {
   /** Resolves when it has ended, whichever way. */
   readonly ended: Promise<void>;
@@ -74,41 +80,11 @@ export class Vcpu implements AsyncDisposable {
    * @throws GuestMemoryError for a page that cannot be had: poisoned, truncated, unmapped. The vCPU does not run again:
    *   an emulating KVM would go on with whatever bytes it has. KernelError of KVM_RUN, UffdError ERR_VCPU_RUNNING
    */
-  run(reply?: Uint8Array): Promise<VcpuExit> {
-    let vcpu;
-    try {
-      vcpu = this.#standing();
-    } catch (error) {
-      return Promise.reject(error as Error);
-    }
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    let settled: () => void = () => undefined;
-    const ended = new Promise<void>((resolve) => (settled = resolve));
-    return new Promise((resolve, reject) => {
-      const end = () => {
-        this.#run = undefined;
-        settled();
-      };
-      const started = vcpu.run(reply, (result, failedAddress, faults, waitedNs, exit) => {
-        end();
-        this.#faults += faults;
-        this.#waitedMs += waitedNs / 1e6;
-        try {
-          resolve(this.#judge(result, failedAddress, exit));
-        } catch (error) {
-          reject(error as Error);
-        }
-      });
-      if (started < 0) {
-        reject(new KernelError(started, 'KVM_RUN'));
-        return;
-      }
-      const fail = (error: Error) => {
-        end();
-        reject(error);
-      };
-      this.#run = { ended, fail };
-    });
+  async run(reply?: Uint8Array): Promise<VcpuExit> {
+    const vcpu = this.#standing();
+    if (this.#failure !== undefined) throw this.#failure;
+    const { result, failedAddress, exit } = await this.#runOnce(vcpu, reply);
+    return this.#judge(result, failedAddress, exit);
   }
 
   /**
@@ -196,7 +172,7 @@ export class Vcpu implements AsyncDisposable {
     // The kernel stops at the first it does not know.
     for (let rest = indices; rest.length > 0;) {
       const entries = encodeMsrs(rest.map((index) => [index, 0n] as const));
-      const read = checked(vcpu.getMsrs(entries), 'KVM_GET_MSRS') as number;
+      const read = checked<number>(vcpu.getMsrs(entries), 'KVM_GET_MSRS');
       for (const [index, value] of decodeMsrs(entries).slice(0, read)) values.set(index, value);
       rest = rest.slice(read + 1);
     }
@@ -208,7 +184,7 @@ export class Vcpu implements AsyncDisposable {
     const vcpu = this.#standing();
     const refused: number[] = [];
     for (let rest = [...values]; rest.length > 0;) {
-      const written = checked(vcpu.setMsrs(encodeMsrs(rest)), 'KVM_SET_MSRS') as number;
+      const written = checked<number>(vcpu.setMsrs(encodeMsrs(rest)), 'KVM_SET_MSRS');
       if (written < rest.length) refused.push(rest[written]![0]);
       rest = rest.slice(written + 1);
     }
@@ -222,7 +198,11 @@ export class Vcpu implements AsyncDisposable {
   preFault(address: number, lengthBytes: number): void {
     const vcpu = this.#standing();
     for (let [at, left] = [address, lengthBytes]; left > 0;) {
-      const rest = checked(vcpu.preFault(at, left), 'KVM_PRE_FAULT_MEMORY', `${left} bytes at 0x${at.toString(16)}`);
+      const rest = checked(
+        vcpu.preFault(at, left),
+        'KVM_PRE_FAULT_MEMORY',
+        `${left} bytes at 0x${at.toString(16)}: needs two-dimensional paging, and Linux 6.11`,
+      );
       [at, left] = rest as [number, number];
     }
   }
@@ -249,6 +229,32 @@ export class Vcpu implements AsyncDisposable {
     );
     this.#run?.fail(stuck);
     throw stuck;
+  }
+
+  #runOnce(vcpu: NativeKvmVcpu, reply: Uint8Array | undefined): Promise<RawExit> {
+    return new Promise((resolve, reject) => {
+      let settled: () => void = () => undefined;
+      const ended = new Promise<void>((resolve) => (settled = resolve));
+      const end = () => {
+        this.#run = undefined;
+        settled();
+      };
+      const started = vcpu.run(reply, (result, failedAddress, faults, waitedNs, exit) => {
+        end();
+        this.#faults += faults;
+        this.#waitedMs += waitedNs / 1e6;
+        resolve({ result, failedAddress, exit });
+      });
+      if (started < 0) {
+        reject(new KernelError(started, 'KVM_RUN'));
+        return;
+      }
+      const fail = (error: Error) => {
+        end();
+        reject(error);
+      };
+      this.#run = { ended, fail };
+    });
   }
 
   #judge(result: number, failedAddress: number, bytes: Buffer): VcpuExit {

@@ -159,6 +159,8 @@ Napi::Value KvmVcpuObject::run(const Napi::CallbackInfo& info) {
       auto pending = weak.lock();
       if (!pending) return;
       scope->remove(pending);
+      // The callback may close the vCPU, which must be the end of it then.
+      pending->thread.reset();
       report(pending->callback, *copy);
     });
   });

@@ -1,4 +1,5 @@
 // `uffd vmm restore`: the guest of a snapshot goes on, verifies its memory, and prints the checksum again.
+import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -13,7 +14,6 @@ import { wholeNumber } from '../options.js';
 import { Serial } from './serial.js';
 
 interface RestoreCommandOptions {
-  lazy: boolean;
   eager: boolean;
   mode?: LazyMode;
   memoryKind: GuestMemoryKind;
@@ -41,7 +41,7 @@ export function addRestore(vmm: Command): void {
     .description('go on with the guest of a snapshot; its memory comes when it is touched, from a fault server')
     .argument('<folder>', 'the snapshot')
     .option('--lazy', 'memory when it is touched (default)', false)
-    .option('--eager', 'all memory before the guest goes on', false)
+    .addOption(new Option('--eager', 'all memory before the guest goes on').default(false).conflicts('lazy'))
     .addOption(
       new Option('--mode <mode>', 'how missing pages come (default: minor where the memory has it)').choices([
         'minor',
@@ -72,7 +72,6 @@ export function addRestore(vmm: Command): void {
 }
 
 async function restore(folder: string, options: RestoreCommandOptions): Promise<Report> {
-  if (options.lazy && options.eager) throw new UffdError('ERR_INVALID_ARGUMENT', 'either --lazy or --eager');
   const stop = new AbortController();
   const forget = onStopRequest((why) => {
     stop.abort(new Error(`stopped by ${why}`));
@@ -123,7 +122,10 @@ class Server implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#child?.end();
+    if (this.#child === undefined) return;
+    await this.#child.end();
+    // A server that was killed has left it.
+    rmSync(this.socket, { force: true });
   }
 }
 
