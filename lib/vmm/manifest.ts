@@ -44,13 +44,13 @@ export function manifestText(manifest: Manifest): string {
 
 /** @throws UffdError ERR_SNAPSHOT_INVALID with the reason */
 export function parseManifest(text: string): Manifest {
-  let file: { manifest?: Record<string, unknown>; sha256?: unknown };
+  let file: { manifest?: Record<string, unknown> | null; sha256?: unknown } | null;
   try {
     file = JSON.parse(text) as typeof file;
   } catch (error) {
     throw invalid(`its manifest is not JSON: ${messageOf(error)}`);
   }
-  const { manifest, sha256 } = file;
+  const { manifest, sha256 } = file ?? {};
   if (manifest?.['format'] !== FORMAT) throw invalid('its manifest is not one of a snapshot of uffd vmm');
   if (manifest['version'] !== VERSION) {
     throw invalid(`it is of version ${String(manifest['version'])}, this program reads version ${VERSION}`);

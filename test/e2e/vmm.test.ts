@@ -131,9 +131,13 @@ describe('restore', () => {
     onTestFinished(() => {
       writeFileSync(pool, `${before}`);
     });
-    if (Number(readFileSync(pool, 'utf8')) < before + MEMORY / 2 ** 21) context.skip('hugetlb-2M: no memory for the pool');
+    if (Number(readFileSync(pool, 'utf8')) < before + MEMORY / 2 ** 21)
+      context.skip('hugetlb-2M: no memory for the pool');
     for (const mode of ['minor', 'missing']) {
-      expect(await restored('--memory-kind', 'hugetlb', '--mode', mode)).toMatchObject({ checksum, pages: MEMORY / 2 ** 21 });
+      expect(await restored('--memory-kind', 'hugetlb', '--mode', mode)).toMatchObject({
+        checksum,
+        pages: MEMORY / 2 ** 21,
+      });
     }
   });
 
@@ -168,18 +172,32 @@ describe('restore', () => {
 
 describe('a snapshot that is not what it was', () => {
   test.each([
-    ['corrupt', (file: string) => {
-      const bytes = readFileSync(file);
-      bytes[2 ** 20 + 4088]! ^= 0x80;
-      writeFileSync(file, bytes);
-    }, /its memory is corrupt/],
-    ['truncated', (file: string) => {
-      writeFileSync(file, readFileSync(file).subarray(4096));
-    }, /truncated, or half written/],
-  ])('%s: refused, lazily and eagerly; nothing is started', async (name, spoil, reason) => { // prettier-ignore
+    [
+      'corrupt',
+      (file: string) => {
+        const bytes = readFileSync(file);
+        bytes[2 ** 20 + 4088]! ^= 0x80;
+        writeFileSync(file, bytes);
+      },
+      /its memory is corrupt/,
+    ],
+    [
+      'truncated',
+      (file: string) => {
+        writeFileSync(file, readFileSync(file).subarray(4096));
+      },
+      /truncated, or half written/,
+    ],
+  ])('%s: refused, lazily and eagerly; nothing is started', async (name, spoil, reason) => {
+    // prettier-ignore
     const spoilt = join(folder, name);
     cpSync(snapshot, spoilt, { recursive: true });
-    spoil(join(spoilt, readdirSync(spoilt).find((file) => file.startsWith('memory-'))!));
+    spoil(
+      join(
+        spoilt,
+        readdirSync(spoilt).find((file) => file.startsWith('memory-'))!,
+      ),
+    );
     for (const way of ['--lazy', '--eager']) {
       const { code, stdout, stderr } = await uffd(['vmm', 'restore', spoilt, way]);
       expect(stderr).toMatch(reason);
@@ -194,7 +212,12 @@ describe('a snapshot that is not what it was', () => {
   });
 
   test('a source that tells other bytes: the guest finds them', async () => {
-    const bytes = readFileSync(join(snapshot, readdirSync(snapshot).find((name) => name.startsWith('memory-'))!));
+    const bytes = readFileSync(
+      join(
+        snapshot,
+        readdirSync(snapshot).find((name) => name.startsWith('memory-'))!,
+      ),
+    );
     bytes[2 ** 20]! ^= 1;
     const other = join(folder, 'other-bytes');
     writeFileSync(other, bytes);
@@ -270,7 +293,10 @@ describe('in the middle of a restore', () => {
 });
 
 test('the memory file is as sparse as the memory', () => {
-  const memory = join(snapshot, readdirSync(snapshot).find((name) => name.startsWith('memory-'))!);
+  const memory = join(
+    snapshot,
+    readdirSync(snapshot).find((name) => name.startsWith('memory-'))!,
+  );
   expect(statSync(memory).size).toBe(MEMORY);
   expect(statSync(memory).blocks * 512).toBeLessThan(MEMORY - 200 * 4096);
 });

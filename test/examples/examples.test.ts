@@ -164,6 +164,9 @@ test('no example is left out', () => {
   expect(names.map((name) => name.slice(examples.length + 1)).sort()).toEqual([
     'c-client/client.c',
     'client.mjs',
+    'mini-vmm/README.md',
+    'mini-vmm/guest.s',
+    'mini-vmm/main.mjs',
     'own-policy/read-ahead.mjs',
     'own-policy/server.mjs',
     'own-source/compressed.mjs',
