@@ -176,14 +176,18 @@ export class Vm implements AsyncDisposable {
     const { poison, deadlineMs = 2000 } = options;
     const running = this.vcpus.filter((vcpu) => vcpu.running);
     for (const vcpu of running) vcpu.interrupt({ signal: false });
-    await poison?.();
+    let cause: unknown;
+    try {
+      await poison?.();
+    } catch (error) {
+      // Those that only run can be stopped all the same.
+      cause = error;
+    }
     const stopped = await Promise.all(running.map((vcpu) => vcpu.stop(deadlineMs)));
     const stuck = running.filter((_, index) => stopped[index] !== true).map(({ id }) => id);
     if (stuck.length === 0) return;
-    throw new UffdError(
-      'ERR_VCPU_STUCK',
-      `vCPU ${stuck.join(', ')} still waits in a page fault after ${deadlineMs} ms`,
-    );
+    const message = `vCPU ${stuck.join(', ')} still waits in a page fault after ${deadlineMs} ms`;
+    throw new UffdError('ERR_VCPU_STUCK', message, cause === undefined ? undefined : { cause });
   }
 
   /**

@@ -1,6 +1,7 @@
 // A guest from its snapshot to the end of its work: with its memory read at once, or page by page when it touches it.
 import { UffdError } from '../errors.js';
 import { Kvm } from '../kvm/kvm.js';
+import type { Vm } from '../kvm/vm.js';
 import { type Handoff, handOff } from '../transports/hand-off.js';
 import type { Region } from '../userfaultfd/region.js';
 import { Userfaultfd } from '../userfaultfd/userfaultfd.js';
@@ -56,15 +57,15 @@ export async function restoreGuest(options: RestoreOptions): Promise<RestoreRepo
   const { vcpus = manifest.vcpus.length } = options;
   if (vcpus < 1 || vcpus > MOST_VCPUS) throw new UffdError('ERR_OUT_OF_RANGE', `1 to ${MOST_VCPUS} vCPUs`);
   const began = performance.now();
-  // In the order of their making, closed in the opposite one: the userfaultfd after the vCPUs, which would else read zeroes.
+  // Closed in the opposite order of their making: the userfaultfd after the vCPUs, which would else read zeroes.
   using kvm = Kvm.open();
   using served = new Served();
-  await using vm = kvm.createVm();
-  using memory = GuestMemory.create(memoryKind, manifest.memory.sizeBytes, vm);
+  await using vm = new Stopping(kvm.createVm(), served);
+  using memory = GuestMemory.create(memoryKind, manifest.memory.sizeBytes, vm.vm);
   if (socket === undefined) loadMemory(snapshot.memoryPath, memory.mapping);
   else await served.start(socket, memory, options.mode, signal);
-  vm.setMemory(memory.slot());
-  const machine = new Machine(kvm, vm, { vcpus, onSerial: options.onSerial });
+  vm.vm.setMemory(memory.slot());
+  const machine = new Machine(kvm, vm.vm, { vcpus, onSerial: options.onSerial });
   putVcpus(machine, options);
   const firstRun = performance.now();
   await runWatched(machine, served, signal);
@@ -114,9 +115,34 @@ class Served implements Disposable {
       await poisonAbsent(this.#userfaultfd, this.region);
   }
 
+  /** Not while a vCPU waits: it would read zeroes. */
+  keepOpen = false;
+
   [Symbol.dispose](): void {
+    if (this.keepOpen) return;
     this.#handoff?.close();
     this.#userfaultfd?.close();
+  }
+}
+
+/** Closes the VM; one whose vCPUs do not stop is left behind, with the userfaultfd they wait in, for the process's end. */
+class Stopping implements AsyncDisposable {
+  readonly vm: Vm;
+  readonly #served: Served;
+
+  constructor(vm: Vm, served: Served) {
+    this.vm = vm;
+    this.#served = served;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.vm.close(STOP_MS);
+    } catch (error) {
+      // What made it end says more, and is what is thrown.
+      if (!(error instanceof UffdError) || error.code !== 'ERR_VCPU_STUCK') throw error;
+      this.#served.keepOpen = true;
+    }
   }
 }
 
@@ -134,8 +160,7 @@ function putVcpus(machine: Machine, { snapshot: { manifest } }: RestoreOptions):
 async function runWatched(machine: Machine, served: Served, signal: AbortSignal): Promise<void> {
   let stopping: Promise<void> | undefined;
   const stop = (reason: Error) => {
-    const poison = () => served.poison();
-    stopping ??= machine.stop(reason, { poison, deadlineMs: STOP_MS }).catch(() => undefined);
+    stopping ??= stopOrLeave(machine, served, reason);
   };
   const aborted = () => {
     stop(signal.reason as Error);
@@ -145,12 +170,21 @@ async function runWatched(machine: Machine, served: Served, signal: AbortSignal)
   try {
     signal.throwIfAborted();
     await machine.run();
+  } catch (error) {
+    // The other vCPUs may wait for pages still.
+    stop(error as Error);
+    throw error;
   } finally {
     signal.removeEventListener('abort', aborted);
     await stopping;
-    // Whatever made it fail: a vCPU that still waits can be closed.
-    if (machine.vcpus.some(({ running }) => running)) {
-      await machine.vm.stop({ poison: () => served.poison(), deadlineMs: STOP_MS }).catch(() => undefined);
-    }
+  }
+}
+
+/** A vCPU that does not stop (without UFFDIO_POISON, before Linux 6.6, it may not) must not keep the rest from ending. */
+async function stopOrLeave(machine: Machine, served: Served, reason: Error): Promise<void> {
+  try {
+    await machine.stop(reason, { poison: () => served.poison(), deadlineMs: STOP_MS });
+  } catch {
+    await machine.vm.close(0).catch(() => undefined);
   }
 }
