@@ -44,7 +44,7 @@ export interface RestoreReport extends GuestWaits {
 }
 
 /** How long vCPUs may take to stand when the server has gone. */
-const STOP_MS = 500;
+const STOP_MS = 300;
 
 /**
  * Restores, and runs the guest until it has verified its memory.
@@ -119,9 +119,8 @@ class Served implements Disposable {
   keepOpen = false;
 
   [Symbol.dispose](): void {
-    if (this.keepOpen) return;
     this.#handoff?.close();
-    this.#userfaultfd?.close();
+    if (!this.keepOpen) this.#userfaultfd?.close();
   }
 }
 

@@ -49,7 +49,7 @@ class VcpuThread {
   void interrupt(bool signal);
 
  private:
-  static constexpr std::chrono::milliseconds kJoin{250};
+  static constexpr std::chrono::milliseconds kJoin{100};
   struct Core;
 
   explicit VcpuThread(std::shared_ptr<Core> core) : core_(std::move(core)) {}
