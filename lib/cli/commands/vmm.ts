@@ -1,5 +1,6 @@
 // `uffd vmm`: a small VMM that restores a guest lazily; its commands.
 import type { Command } from 'commander';
+import { addMigrate, addReceive } from '../vmm/migrate.js';
 import { addRestore } from '../vmm/restore.js';
 import { addRun } from '../vmm/run.js';
 
@@ -9,5 +10,7 @@ export function addVmm(program: Command): void {
     .description('a small virtual machine monitor that restores its guest lazily (KVM)');
   addRun(vmm);
   addRestore(vmm);
+  addMigrate(vmm);
+  addReceive(vmm);
   vmm.addHelpText('after', () => `\n${vmm.commands.map((command) => command.helpInformation()).join('\n')}`);
 }
