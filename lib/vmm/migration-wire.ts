@@ -51,6 +51,7 @@ export function onFrames(socket: Socket, use: (frame: Frame) => void): void {
       socket.destroy(error as Error);
     }
   });
+  socket.resume();
 }
 
 /** Of the first frame: its header, while that is not complete. */

@@ -1,8 +1,7 @@
 // The destination of a migration: the guest goes on as soon as its state is there. What it touches is pulled first, the
 // rest streams behind it, and no page comes twice.
 import { lstatSync } from 'node:fs';
-import { type Server, type Socket, createServer } from 'node:net';
-import { once } from 'node:events';
+import { type Socket, createServer } from 'node:net';
 import { UffdError } from '../errors.js';
 import { Kvm } from '../kvm/kvm.js';
 import type { Memfd } from '../memory/memfd.js';
@@ -27,7 +26,7 @@ export interface ReceiveOptions {
 export interface ReceiveReport extends GuestWaits {
   readonly vcpus: number;
   readonly memoryBytes: number;
-  /** From the connection of the source to the first KVM_RUN. */
+  /** From the first word of the source to the first KVM_RUN. */
   readonly toFirstRunMs: number;
   readonly toChecksumMs: number;
   /** From the first KVM_RUN until the last page was there. */
@@ -90,18 +89,34 @@ async function runReceived(
   };
 }
 
+/** The first connection that says something: one that only looks whether somebody listens is not a source. */
 async function acceptOne({ listen, onListening, signal }: ReceiveOptions): Promise<Socket> {
   const fd = listenAt(listen, false);
   const { ino } = lstatSync(listen, { bigint: true });
-  const server: Server = createServer({ pauseOnConnect: false });
-  server.listen({ fd });
+  const silent = new Set<Socket>();
+  const server = createServer();
   try {
-    onListening();
-    const [socket] = (await once(server, 'connection', { signal })) as [Socket];
-    return socket;
-  } catch (error) {
-    throw signal.aborted ? signal.reason : error;
+    return await new Promise<Socket>((resolve, reject) => {
+      signal.addEventListener('abort', () => {
+        reject(signal.reason as Error);
+      });
+      server.on('error', reject);
+      server.on('connection', (socket) => {
+        silent.add(socket);
+        socket.on('error', () => undefined);
+        socket.once('close', () => silent.delete(socket));
+        socket.once('data', (chunk) => {
+          silent.delete(socket);
+          socket.pause();
+          socket.unshift(chunk);
+          resolve(socket);
+        });
+      });
+      server.listen({ fd });
+      onListening();
+    });
   } finally {
+    for (const socket of silent) socket.destroy();
     server.close();
     removeSocket(listen, ino);
   }
