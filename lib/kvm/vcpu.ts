@@ -146,7 +146,12 @@ export class Vcpu implements AsyncDisposable {
     return checked(this.#standing().getState(VcpuState[name]), `KVM_GET ${name}`) as Buffer;
   }
 
+  /** @throws UffdError ERR_OUT_OF_RANGE for another size than that of the struct */
   setState(name: VcpuStateName, bytes: Uint8Array): void {
+    const { length } = this.state(name);
+    if (bytes.length !== length) {
+      throw new UffdError('ERR_OUT_OF_RANGE', `the ${name} of a vCPU are ${length} bytes, not ${bytes.length}`);
+    }
     const detail = name === 'specialRegisters' ? 'set the CPUID first, and registers the processor has' : undefined;
     checked(this.#standing().setState(VcpuState[name], bytes), `KVM_SET ${name}`, detail);
   }

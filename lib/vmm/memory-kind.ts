@@ -68,8 +68,7 @@ export class GuestMemory implements Disposable {
     } catch (error) {
       memfd.close();
       if (kind !== 'hugetlb' || !(error instanceof KernelError)) throw error;
-      const pages = memfd.closed ? 'vm.nr_hugepages' : '';
-      throw new KernelError(error.errno, 'mmap', `too few free huge pages of 2 MiB: see sysctl ${pages}`);
+      throw new KernelError(error.errno, 'mmap', 'too few free huge pages of 2 MiB: see sysctl vm.nr_hugepages');
     }
   }
 

@@ -16,7 +16,7 @@ function make() {
 const references = Array.from({ length: 10 }, make).flat();
 assert.equal(threads(), before + 10);
 await eventually(() => references.every((reference) => reference.deref() === undefined), 'all objects are collected');
-await eventually(() => descriptors('kvm') === 0, 'descriptors are closed');
+await eventually(() => descriptors('anon_inode:kvm') + descriptors('/dev/kvm') === 0, 'descriptors are closed');
 await eventually(() => mappings('kvm-vcpu') === 0 && mappings('/dev/zero') === 0, 'mappings are unmapped');
 await eventually(() => threads() === before, 'threads have ended');
 ok();

@@ -173,7 +173,7 @@ describe('state', () => {
     expect(vcpu.state(name)).toEqual(bytes);
     expect(() => {
       vcpu.setState(name, bytes.subarray(1));
-    }).toThrow(TypeError);
+    }).toThrow(errorWith('ERR_OUT_OF_RANGE'));
   });
 
   test('MP state and MSRs; an MSR that does not exist is left out', async () => {
@@ -266,10 +266,11 @@ describe('memory that is served', () => {
     expect(performance.now() - before).toBeLessThan(milliseconds(2000));
     await expect(vm.close()).rejects.toThrow(errorWith('ERR_VCPU_STUCK'));
     // Its thread is still there, and lets go of everything once it is answered.
-    expect(openDescriptors('kvm-vcpu')).toBe(1);
+    expect(openDescriptors('anon_inode:kvm-vcpu')).toBe(1);
     uffd.poison({ region, page: 0, pages: 4 });
-    for (let waited = 0; openDescriptors('kvm-vcpu') > 0 && waited < milliseconds(2000); waited += 10) await delay(10);
-    expect(openDescriptors('kvm-vcpu')).toBe(0);
+    for (let waited = 0; openDescriptors('anon_inode:kvm-vcpu') > 0 && waited < milliseconds(2000); waited += 10)
+      await delay(10);
+    expect(openDescriptors('anon_inode:kvm-vcpu')).toBe(0);
   });
 });
 
