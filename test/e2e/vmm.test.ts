@@ -282,10 +282,11 @@ describe('in the middle of a restore', () => {
   });
 
   test('the VMM is killed: its server goes too, and leaves nothing', async () => {
-    const { vmm, ended } = slowRestore('--fault-around', '1', '--vcpus', '4');
+    const { vmm, ended } = slowRestore('--fault-around', '1');
     const sockets = () => readdirSync(tmpdir()).filter((name) => name.startsWith(`uffd-vmm-${vmm.pid}-`));
     for (let waited = 0; sockets().length === 0 && waited < 5000; waited += 20) await delay(20);
-    // The server has said that it listens, and the guest runs.
+    // Time for the server to say that it listens, none for the guest to be done.
+    vmm.kill('SIGSTOP');
     await delay(300);
     vmm.kill('SIGKILL');
     expect(await ended).toMatchObject({ signal: 'SIGKILL' });
