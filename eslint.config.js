@@ -8,6 +8,7 @@ const ranks = [
   ['cli'],
   ['bench', 'stress'],
   ['observe', 'probe'],
+  ['vmm'],
   ['transports', 'sources'],
   ['server'],
   ['kvm', 'userfaultfd'],

@@ -25,6 +25,12 @@ export const errorCodes = {
   ERR_SOCKET_IN_USE: 'A live process listens at the socket path.',
   ERR_DRAIN_TIMEOUT: 'Sessions were still waiting for pages when the drain time was over.',
   ERR_WORKER_FAILED: 'A worker thread of the server ended unexpectedly.',
+  ERR_VCPU_RUNNING: 'A vCPU is running: its state, and the memory slots of its VM, change only while it is not.',
+  ERR_VCPU_STUCK: 'A vCPU did not stop in time: it waits in a page fault that nobody answers.',
+  ERR_GUEST_MEMORY: 'The guest touched memory that cannot be had: poisoned, truncated, unmapped, or never served.',
+  ERR_GUEST_MEMFD_REGISTRATION: 'This kernel registers no guest_memfd with userfaultfd.',
+  ERR_GUEST_FAILED: 'The guest has crashed, has found wrong bytes, or did something the VMM does not know.',
+  ERR_SNAPSHOT_INVALID: 'The snapshot is incomplete, corrupt, truncated, or of another version or machine.',
 } as const;
 
 /** One of `errorCodes`. */

@@ -1,5 +1,16 @@
 // Everything the package exports.
 export { type ErrorCode, KernelError, MemoryFaultError, UffdError, errorCodes } from './errors.js';
+export { Capability, type CapabilityName } from './kvm/capabilities.js';
+export type { CpuidEntry } from './kvm/cpuid.js';
+export { DirtyPages } from './kvm/dirty-pages.js';
+export type { VcpuExit } from './kvm/exits.js';
+export { GuestMemfd, type GuestMemfdFlagName } from './kvm/guest-memfd.js';
+export { GuestMemoryError } from './kvm/guest-memory-error.js';
+export { type CreateVmOptions, Kvm } from './kvm/kvm.js';
+export type { MemorySlot } from './kvm/memory-slot.js';
+export type { Registers, Segment, SpecialRegisters } from './kvm/registers.js';
+export { MpState, type SlotLookup, Vcpu, type VcpuStateName } from './kvm/vcpu.js';
+export { type StopOptions, Vm } from './kvm/vm.js';
 export { isSupported, type Support } from './supported.js';
 export type { AnswerName, FillWay, MemoryKind, RegisterModeName, Since } from './memory/kinds/kind.js';
 export { memoryKinds } from './memory/kinds/kinds.js';

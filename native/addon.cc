@@ -5,6 +5,9 @@
 #include "bench/stress_objects.h"
 #include "binding/fault_queue_object.h"
 #include "binding/fd_watcher_object.h"
+#include "binding/kvm_system_object.h"
+#include "binding/kvm_vcpu_object.h"
+#include "binding/kvm_vm_object.h"
 #include "binding/mapping_object.h"
 #include "binding/memfd_object.h"
 #include "binding/probe_functions.h"
@@ -23,6 +26,9 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : loop_(LoopScope::create(env)
   exports.Set("UnixSocket", UnixSocketObject::define(env));
   exports.Set("SourceFile", SourceFileObject::define(env));
   exports.Set("FdWatcher", FdWatcherObject::define(env));
+  exports.Set("Kvm", KvmSystemObject::define(env));
+  exports.Set("KvmVm", KvmVmObject::define(env));
+  exports.Set("KvmVcpu", KvmVcpuObject::define(env));
   define_process_functions(env, exports);
   define_probe_functions(env, exports);
   define_bench_objects(env, exports);

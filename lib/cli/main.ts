@@ -9,6 +9,7 @@ import { addProbe } from './commands/probe.js';
 import { addServe } from './commands/serve.js';
 import { addStress } from './commands/stress.js';
 import { addTouch } from './commands/touch.js';
+import { addVmm } from './commands/vmm.js';
 import { ExitCode } from './exit.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -32,6 +33,7 @@ addTouch(program);
 addBench(program);
 addStress(program);
 addProbe(program);
+addVmm(program);
 
 try {
   await program.parseAsync();

@@ -164,7 +164,7 @@ export class Mapping implements Disposable {
     return this.#unmapped;
   }
 
-  /** @internal The native object, for TouchThreads. */
+  /** @internal The native object, for TouchThreads and memory slots. */
   get handle(): NativeMapping {
     return this.#open();
   }

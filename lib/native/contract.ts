@@ -1,6 +1,8 @@
 // The written contract with native/: what the addon exports. Numbers below zero are negative errnos; addresses are
 // plain numbers (user addresses are below 2^53). lib/ checks arguments before it calls; native/ only guards itself.
 
+import type { NativeKvmClasses } from './kvm-contract.js';
+
 /** One byte per element of memory that a call may use; shared memory cannot be detached while it does. */
 type Bytes = Uint8Array | Float64Array | Uint32Array;
 
@@ -197,7 +199,7 @@ export interface NativeBlockingReader {
   close(): void;
 }
 
-export interface NativeAddon {
+export interface NativeAddon extends NativeKvmClasses {
   Memfd: { new (fd: number): NativeMemfd; create(name: string, flags: number): number; createSecret(): number };
   Mapping: new (fd: number, offset: number, length: number, protection: number, flags: number) => NativeMapping;
   Userfaultfd: {

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import process from 'node:process';
 import type { TestContext } from 'vitest';
-import { Mapping, Memfd, Userfaultfd, availableFeatures, isSupported } from '../../dist/index.js';
+import { Kvm, Mapping, Memfd, Userfaultfd, availableFeatures, isSupported } from '../../dist/index.js';
 import type { FeatureName } from '../../dist/index.js';
 
 /** What is missing, or undefined when nothing is. */
@@ -31,6 +31,18 @@ function tried(make: () => Disposable): Check {
 
 function program(name: string): Check {
   return () => (spawnSync(name, ['--version']).status === 0 ? undefined : `no ${name}`);
+}
+
+/** A machine with KVM, and what it must be able to do. */
+function kvm(check: (kvm: Kvm) => string | undefined = () => undefined): Check {
+  return () => {
+    try {
+      using opened = Kvm.open();
+      return check(opened);
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
 }
 
 const checks = {
@@ -72,16 +84,16 @@ const checks = {
   },
   'libfuse3-dev': () =>
     spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0 ? undefined : 'libfuse3-dev or pkg-config is missing',
-  kvm: () => {
-    try {
-      accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
-      return undefined;
-    } catch {
-      return 'no access to /dev/kvm';
-    }
-  },
   python3: program('python3'),
   promtool: program('promtool'),
+  as: program('as'),
+  kvm: process.arch === 'x64' ? kvm() : () => 'KVM guests are tested on x86-64 only',
+  'guest-memfd': kvm((opened) => {
+    if (opened.capability('guestMemfd') === 0) return 'this KVM has no guest_memfd (Linux 6.8)';
+    return (opened.capability('guestMemfdFlags') & 3) === 3
+      ? undefined
+      : 'guest_memfd cannot be mapped here (Linux 6.18)';
+  }),
 } satisfies Record<string, Check>;
 
 export type Capability = keyof typeof checks;

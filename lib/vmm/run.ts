@@ -1,0 +1,86 @@
+// A guest from its first instruction to its snapshot.
+import { UffdError } from '../errors.js';
+import { Kvm } from '../kvm/kvm.js';
+import { Entry, type GuestWork, Layout, guestProgram } from './guest-program.js';
+import { longMode, pageTables, registersAt } from './long-mode.js';
+import { Machine } from './machine.js';
+import { FORMAT, VERSION } from './manifest.js';
+import { GuestMemory } from './memory-kind.js';
+import { prepareFolder, writeSnapshot } from './snapshot.js';
+import { takeVcpu } from './vcpu-snapshot.js';
+
+/** Page tables are of 2 MiB pages; above 3 GiB x86 machines have no memory. */
+export const GRAIN_BYTES = 2 ** 21;
+export const MOST_BYTES = 3 * 2 ** 30;
+export const MOST_VCPUS = 4;
+
+export interface RunOptions {
+  readonly memoryBytes: number;
+  /** Folder of the snapshot. */
+  readonly snapshot: string;
+  /** Default 1. */
+  readonly vcpus?: number;
+  /** Bytes from one word the guest writes to the next. Default 4,088: every page, each at another place in it. */
+  readonly strideBytes?: number;
+  readonly onSerial: (text: string) => void;
+  readonly signal: AbortSignal;
+}
+
+export interface RunReport {
+  readonly memoryBytes: number;
+  readonly vcpus: number;
+  /** Of the guest: from its first instruction to its asking for the snapshot. */
+  readonly fillMs: number;
+  readonly snapshotMs: number;
+  /** Bytes of the memory file that are no hole. */
+  readonly writtenBytes: number;
+  readonly sha256: string;
+}
+
+export const DEFAULT_STRIDE = 4088;
+
+/** @throws UffdError ERR_GUEST_FAILED, ERR_OUT_OF_RANGE; KernelError with the remedy when there is no KVM */
+export async function runGuest(options: RunOptions): Promise<RunReport> {
+  const { memoryBytes, snapshot, vcpus = 1, strideBytes = DEFAULT_STRIDE, signal } = options;
+  checkSize(memoryBytes);
+  if (vcpus < 1 || vcpus > MOST_VCPUS) throw new UffdError('ERR_OUT_OF_RANGE', `1 to ${MOST_VCPUS} vCPUs`);
+  if (strideBytes < 8 || strideBytes % 8 !== 0) throw new UffdError('ERR_OUT_OF_RANGE', 'a stride is a multiple of 8');
+  prepareFolder(snapshot);
+  using kvm = Kvm.open();
+  await using vm = kvm.createVm();
+  using memory = GuestMemory.create('memfd', memoryBytes, vm);
+  memory.memfd!.write(pageTables(memoryBytes), Layout.pageTables);
+  memory.memfd!.write(guestProgram, Layout.code);
+  vm.setMemory(memory.slot());
+  const machine = new Machine(kvm, vm, { vcpus, onSerial: options.onSerial });
+  const work: GuestWork = { start: Layout.data, end: memoryBytes, strideBytes };
+  for (const vcpu of machine.vcpus) {
+    vcpu.specialRegisters = longMode(vcpu.specialRegisters);
+    vcpu.registers = registersAt(Entry.fill, vcpu.id, work);
+  }
+  const stop = () => void machine.stop(signal.reason as Error).catch(() => undefined);
+  signal.addEventListener('abort', stop);
+  try {
+    const began = performance.now();
+    await machine.run();
+    const filled = performance.now();
+    const indices = kvm.msrIndices();
+    const states = machine.vcpus.map((vcpu) => takeVcpu(vcpu, indices));
+    const rest = { format: FORMAT, version: VERSION, architecture: 'x64', work, vcpus: states } as const;
+    const written = writeSnapshot(snapshot, memory.mapping, rest);
+    return {
+      memoryBytes,
+      vcpus,
+      fillMs: filled - began,
+      snapshotMs: performance.now() - filled,
+      ...written,
+    };
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+function checkSize(memoryBytes: number): void {
+  if (memoryBytes >= 2 * GRAIN_BYTES && memoryBytes <= MOST_BYTES && memoryBytes % GRAIN_BYTES === 0) return;
+  throw new UffdError('ERR_OUT_OF_RANGE', `memory is 4M to 3G, in steps of 2M; not ${memoryBytes} bytes`);
+}
