@@ -21,6 +21,7 @@ export const Capability = {
   preFaultMemory: 236,
   guestMemfdFlags: 244,
 } as const;
+/** Names of KVM capabilities. */
 export type CapabilityName = keyof typeof Capability;
 
 export function capabilityNumber(capability: CapabilityName | number): number {

@@ -3,6 +3,7 @@ import { UffdError } from '../errors.js';
 
 const WORD_PAGES = 64;
 
+/** The dirty log of a memory slot: a bit for each page that was written (KVM_GET_DIRTY_LOG). */
 export class DirtyPages implements Iterable<number> {
   /** Page that the first bit stands for. */
   readonly first: number;
@@ -16,6 +17,7 @@ export class DirtyPages implements Iterable<number> {
     this.bitmap = bitmap;
   }
 
+  /** Whether the page was written. */
   has(page: number): boolean {
     const bit = page - this.first;
     return bit >= 0 && bit < this.pages && (this.bitmap[bit >> 3]! & (1 << (bit & 7))) !== 0;

@@ -1,6 +1,7 @@
 // Why KVM_RUN came back, decoded from struct kvm_run.
 import { KernelError } from '../errors.js';
 
+/** Why KVM_RUN came back; told apart by `type`. */
 export type VcpuExit =
   /** A port. For `in`, the next `run` takes the bytes: `size` times `count` of them. */
   | {

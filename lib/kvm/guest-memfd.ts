@@ -12,6 +12,7 @@ import { native } from '../native/load.js';
  * - `initShared`: its pages are shared from the start, so that a mapping can be touched (6.18).
  */
 export const GuestMemfdFlag = { mmap: 1, initShared: 2 } as const;
+/** Names of KVM_CREATE_GUEST_MEMFD flags. */
 export type GuestMemfdFlagName = keyof typeof GuestMemfdFlag;
 
 export function guestMemfdFlags(names: readonly GuestMemfdFlagName[]): number {
@@ -113,6 +114,7 @@ export class GuestMemfd implements MappableMemory, Disposable {
     this.#native.close();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -16,6 +16,7 @@ const remedies: Record<number, string> = {
   [-6]: 'the module kvm is loaded, but not one for this processor: load kvm_intel or kvm_amd',
 };
 
+/** What is asked of KVM_CREATE_VM. */
 export interface CreateVmOptions {
   /** A type of `vmTypes`. Default 0, the machine's normal one. */
   readonly type?: number;
@@ -71,6 +72,7 @@ export class Kvm implements Disposable {
     return [...(checked(this.#open().msrIndices(), 'KVM_GET_MSR_INDEX_LIST') as Uint32Array)];
   }
 
+  /** KVM_CREATE_VM. Close the VM when it is no longer needed. @throws KernelError EINVAL (a type this KVM does not have) */
   createVm(options: CreateVmOptions = {}): Vm {
     const { type = 0 } = options;
     if (!Number.isSafeInteger(type) || type < 0) {
@@ -91,6 +93,7 @@ export class Kvm implements Disposable {
     this.#native.close();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

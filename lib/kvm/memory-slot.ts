@@ -4,6 +4,7 @@ import type { Mapping } from '../memory/mapping.js';
 import { pageSize } from '../memory/page-size.js';
 import type { GuestMemfd } from './guest-memfd.js';
 
+/** Guest physical memory: KVM_SET_USER_MEMORY_REGION and REGION2. */
 export interface MemorySlot {
   readonly slot: number;
   /** Guest physical address, whole pages. */

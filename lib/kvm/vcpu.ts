@@ -14,6 +14,7 @@ import {
   encodeSpecialRegisters,
 } from './registers.js';
 
+/** What a vCPU is doing. */
 export type VcpuStateName = keyof typeof VcpuState;
 
 /** KVM_GET_MP_STATE: only `runnable` and `halted` exist without an interrupt controller in the kernel. */
@@ -166,6 +167,7 @@ export class Vcpu implements AsyncDisposable {
     this.setState('mpState', bytes);
   }
 
+  /** KVM_SET_CPUID2; before `setSpecialRegisters` (Linux 7.2 insists). @throws KernelError */
   setCpuid(entries: readonly CpuidEntry[]): void {
     checked(this.#standing().setCpuid(cpuidWords(entries)), 'KVM_SET_CPUID2', `${entries.length} entries`);
   }
@@ -220,6 +222,7 @@ export class Vcpu implements AsyncDisposable {
     return (this.#closing ??= this.#close(deadlineMs));
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -12,6 +12,7 @@ import { Vcpu } from './vcpu.js';
 const ATTRIBUTE_PRIVATE = 8;
 const ManualProtect = { enable: 1, initiallySet: 2 } as const;
 
+/** How vCPUs are stopped. */
 export interface StopOptions {
   /**
    * Answers what the vCPUs wait for, with poison: called when no vCPU starts anew, and before any is signalled. Without it
@@ -53,6 +54,7 @@ export class Vm implements AsyncDisposable {
     return checked(this.#open().capability(capabilityNumber(capability)), 'KVM_CHECK_EXTENSION', String(capability));
   }
 
+  /** KVM_CREATE_VCPU: a vCPU with a thread of its own. @throws KernelError EEXIST (the id is taken), EINVAL (too large) */
   createVcpu(id: number): Vcpu {
     if (!Number.isSafeInteger(id) || id < 0) throw new UffdError('ERR_OUT_OF_RANGE', `no vCPU can be number ${id}`);
     const vcpu = new (native().KvmVcpu)(this.#open(), id, this.#runSize);
@@ -122,6 +124,7 @@ export class Vm implements AsyncDisposable {
     this.#slots.delete(slot);
   }
 
+  /** The memory slot that a guest physical address lies in, and the page of it. */
   slotAt(address: number): { slot: number; page: number } | undefined {
     for (const { slot, address: start, lengthBytes, mapping } of this.#slots.values()) {
       if (address < start || address >= start + lengthBytes) continue;
@@ -199,6 +202,7 @@ export class Vm implements AsyncDisposable {
     return (this.#closing ??= this.#close(deadlineMs));
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
