@@ -167,7 +167,7 @@ export class Vcpu implements AsyncDisposable {
     this.setState('mpState', bytes);
   }
 
-  /** KVM_SET_CPUID2; before `setSpecialRegisters` (Linux 7.2 insists). @throws KernelError */
+  /** KVM_SET_CPUID2; before `specialRegisters` are set (Linux 7.2 insists). @throws KernelError */
   setCpuid(entries: readonly CpuidEntry[]): void {
     checked(this.#standing().setCpuid(cpuidWords(entries)), 'KVM_SET_CPUID2', `${entries.length} entries`);
   }
