@@ -3,10 +3,11 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include <condition_variable>
 #include <csignal>
 #include <cstring>
 #include <mutex>
+
+#include "condition.h"
 
 namespace uffd {
 
@@ -66,7 +67,7 @@ struct VcpuThread::Core {
   GuardedAccess access;
 
   std::mutex mutex;
-  std::condition_variable changed;
+  Condition changed;
   // Guarded by mutex.
   bool running = false;
   bool stopping = false;
