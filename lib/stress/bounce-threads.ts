@@ -23,8 +23,6 @@ export interface BounceLoad {
   readonly cancel: AbortSignal;
   /** Without a page in so long they are called back. */
   readonly stallMs: number;
-  /** Called while they run. */
-  readonly meanwhile?: () => void;
 }
 
 export interface BounceResult {
@@ -37,7 +35,7 @@ export interface BounceResult {
 
 /** @throws the reason of `cancel` */
 export async function runBounceThreads(load: BounceLoad): Promise<BounceResult> {
-  const { mapping, order, changes, threads, racing = false, finish, cancel, meanwhile } = load;
+  const { mapping, order, changes, threads, racing = false, finish, cancel } = load;
   cancel.throwIfAborted();
   return new Promise((resolve, reject) => {
     const running = new (native().BounceThreads)(
@@ -80,7 +78,6 @@ export async function runBounceThreads(load: BounceLoad): Promise<BounceResult> 
     if (finish !== undefined) listeners.push(addAbortListener(finish, () => running.finish()));
     let last = { progress: -1, at: performance.now() };
     const looking = setInterval(() => {
-      meanwhile?.();
       const progress = running.progress();
       if (progress !== last.progress) last = { progress, at: performance.now() };
       else if (performance.now() - last.at > load.stallMs) running.cancel();

@@ -150,16 +150,11 @@ class StressRun implements AsyncDisposable {
   /** While handlers are at work. True when the threads had to be called back. */
   async #faulting(order: Uint32Array, racing: boolean): Promise<boolean> {
     const { target } = this.#areas;
-    const { mistake } = this.#options;
-    const meanwhile = mistake === 'dropped-page' ? () => target.drop(0, Math.ceil(target.pages / 2)) : undefined;
-    await this.#threads('bounce', target.mapping, {
-      order,
-      racing,
-      finish: this.#finish.signal,
-      ...(meanwhile !== undefined && { meanwhile }),
-    });
+    await this.#threads('bounce', target.mapping, { order, racing, finish: this.#finish.signal });
+    const dropped = this.#options.mistake === 'dropped-page';
+    if (dropped) target.drop(0, Math.ceil(target.pages / 2));
     // Ended early the threads have not been everywhere: what they have not touched is brought now.
-    if (this.#finish.signal.aborted && this.#report.stalled === undefined)
+    if ((dropped || this.#finish.signal.aborted) && this.#report.stalled === undefined)
       await this.#threads('verify', target.mapping);
     return this.#report.stalled !== undefined;
   }
