@@ -14,7 +14,9 @@ it.each([
   ['process.exit', 'process.exit(3)', 3],
   ['an uncaught exception', 'throw new Error("on purpose")', 1],
 ])('%s, long after the last event', async (_, end, code) => {
-  const result = await run(process.execPath, ['--input-type=module', '-e', script(end)], { timeoutMs: milliseconds(15_000) });
+  const result = await run(process.execPath, ['--input-type=module', '-e', script(end)], {
+    timeoutMs: milliseconds(15_000),
+  });
   expect(result.code).toBe(code);
   expect(result.seconds).toBeLessThan(milliseconds(8000) / 1000);
 });
