@@ -1,0 +1,103 @@
+// All kernels, one after the other, and what came of them.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { makeGuestDisk } from './guest-disk.js';
+import { makeInitramfs } from './initramfs.js';
+import { type Kernel, Kernels, allKernels } from './kernels.js';
+import { writeMatrix } from './matrix.js';
+import { findQemu } from './qemu.js';
+import { differences, record } from './recorded.js';
+import { printReport } from './report.js';
+import { type Outcome, outcomeOf } from './results.js';
+import { requireTools } from './tools.js';
+import { boot } from './virtual-machine.js';
+import { Workspace } from './workspace.js';
+
+export interface LabOptions {
+  readonly kernels: readonly string[];
+  readonly only?: readonly string[];
+  readonly probe: boolean;
+  /** Minutes for each kernel. */
+  readonly timeout: number;
+  readonly refresh: boolean;
+  /** Keep what the probe answers, instead of holding it against what it answered before. */
+  readonly record: boolean;
+  readonly cache?: string;
+  readonly json: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** What runs in a guest unless it is said otherwise: whatever the kernel decides. */
+const TESTS = ['test/userfaultfd', 'test/memory', 'test/conformance', 'test/kvm', 'test/server', 'test/gmem'];
+/** For booting and probing, beside the tests. */
+const BESIDE_MS = 4 * 60_000;
+
+/** Resolves to the exit status. */
+export async function runLab(options: LabOptions): Promise<number> {
+  requireTools();
+  const say = (text: string) => console.error(`lab: ${text}`);
+  const workspace = new Workspace({ signal: options.signal, say, ...(options.cache && { cache: options.cache }) });
+  const kernels = new Kernels(workspace, options.refresh);
+  const qemu = await findQemu(workspace);
+  const disk = await makeGuestDisk(workspace);
+  const outcomes: Outcome[] = [];
+  for (const name of options.kernels) {
+    const found = await kernels.find(name);
+    if ('absent' in found) {
+      outcomes.push({ name, release: '', status: 'absent', why: found.absent, seconds: 0 });
+      continue;
+    }
+    say(`${name}: Linux ${found.kernel.release}`);
+    outcomes.push(await tryKernel(found.kernel, { disk, qemu, workspace, options }));
+  }
+  if (options.record) await writeMatrix();
+  writeFileSync(join(workspace.folder('runs'), 'outcomes.json'), JSON.stringify(outcomes));
+  if (options.json) process.stdout.write(`${JSON.stringify(outcomes)}\n`);
+  else printReport(outcomes);
+  const required = new Set(allKernels.filter((choice) => choice.required).map(({ name }) => name));
+  const bad = ({ name, status }: Outcome) => status === 'failed' || (status === 'absent' && required.has(name));
+  return outcomes.some(bad) ? 1 : 0;
+}
+
+interface Bench {
+  readonly disk: string;
+  readonly qemu: Awaited<ReturnType<typeof findQemu>>;
+  readonly workspace: Workspace;
+  readonly options: LabOptions;
+}
+
+async function tryKernel(kernel: Kernel, { disk, qemu, workspace, options }: Bench): Promise<Outcome> {
+  const initramfs = await makeInitramfs(kernel, workspace);
+  const seconds = options.timeout * 60;
+  const words = [
+    `lab.tests=${options.probe ? 0 : 1}`,
+    `lab.only=${(options.only ?? TESTS).join(',')}`,
+    `lab.seconds=${seconds}`,
+  ];
+  const machine = { kernel, initramfs, disk, words, timeoutMs: seconds * 1000 + BESIDE_MS };
+  let ended = await boot(qemu, machine, workspace);
+  // A panic before anything of ours has run says nothing about us. Once: a kernel that never boots has failed.
+  if (ended.ending === 'panicked' && !ended.serial.includes('LAB-STARTED')) {
+    workspace.say(`${kernel.name}: panicked while it booted, tried once more`);
+    ended = await boot(qemu, machine, workspace);
+  }
+  const outcome = judged(outcomeOf(kernel.name, kernel.release, ended, !options.probe), options);
+  workspace.say(
+    `${kernel.name}: ${outcome.status}${outcome.why === undefined ? '' : `: ${outcome.why}`} (${Math.round(ended.seconds)} s)`,
+  );
+  return outcome;
+}
+
+/** Held against what was recorded, or recorded. */
+function judged(outcome: Outcome, options: LabOptions): Outcome {
+  const { name, release, status, probe } = outcome;
+  if (probe === undefined) return outcome;
+  if (options.record) {
+    record(name, release, probe);
+    return outcome;
+  }
+  const changed = differences(name, probe);
+  if (changed.length === 0) return outcome;
+  const why = `${changed.length} ${changed.length === 1 ? 'answer' : 'answers'} of the probe changed`;
+  return { ...outcome, changed, status: 'failed', why: status === 'failed' ? `${outcome.why ?? ''}; ${why}` : why };
+}

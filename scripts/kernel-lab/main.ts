@@ -1,0 +1,55 @@
+// `npm run lab`: the probe and the tests on kernels other than the machine's own.
+import { Command } from 'commander';
+import { runLab } from './lab.js';
+import { LabError } from './programs.js';
+import { allKernels } from './kernels.js';
+
+const names = allKernels.map(({ name }) => name);
+
+interface Options {
+  readonly kernels: string[];
+  readonly only?: string[];
+  readonly probe: boolean;
+  readonly timeout: number;
+  readonly refresh: boolean;
+  readonly record: boolean;
+  readonly cache?: string;
+  readonly json: boolean;
+}
+
+function listed(text: string): string[] {
+  return text.split(',').filter((part) => part !== '');
+}
+
+function chosenKernels(text: string): string[] {
+  const chosen = listed(text);
+  const unknown = chosen.filter((name) => !names.includes(name));
+  if (chosen.length > 0 && unknown.length === 0) return chosen;
+  console.error(`error: no such kernel: ${unknown.join(', ') || text}. The lab has ${names.join(', ')}.`);
+  process.exit(2);
+}
+
+const program = new Command('npm run lab --')
+  .description('run the probe and the tests on other kernels, in QEMU')
+  .option('--kernels <list>', `some of ${names.join(',')}`, chosenKernels, [...names])
+  .option('--only <patterns>', 'tests whose file matches, as for vitest, by commas', listed)
+  .option('--probe', 'the probe only, no tests', false)
+  .option('--timeout <minutes>', 'for each kernel', Number, 30)
+  .option('--refresh', 'look for newer kernels than the cache has', false)
+  .option('--record', "keep the probe's answers as those to expect, and write docs/kernel-matrix.md", false)
+  .option('--cache <folder>', 'where kernels are kept (default: ~/.cache/userfaultfd-kernel-lab)')
+  .option('--json', 'the outcomes as one JSON object on stdout', false)
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+  .parse();
+
+const stop = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => stop.abort(new LabError(`stopped by ${signal}`)));
+}
+try {
+  process.exitCode = await runLab({ ...program.opts<Options>(), signal: stop.signal });
+} catch (error) {
+  if (!(error instanceof LabError)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
+}
