@@ -2,7 +2,7 @@
 // poison, and what each answer says where it cannot be given.
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { AnswerName, RegisterModeName } from '../../dist/index.js';
-import { deadline } from '../support/deadline.js';
+import { deadline, milliseconds } from '../support/deadline.js';
 import { reserveHugePages } from '../support/huge-pages.js';
 import { nextFault } from '../support/memory.js';
 import { requires } from '../support/requires.js';
@@ -70,7 +70,7 @@ describe.each(memories)('on $name', (memory) => {
   test('two threads on one page: two messages, one answer for both', async () => {
     const { uffd, mapping, region } = prepare(memory, 1, ['missing']);
     const reading = [mapping.read(0, 1, { signal: signal() }), mapping.read(0, 1, { signal: signal() })];
-    await expect.poll(() => uffd.queue.pending, { timeout: 4000 }).toBe(2);
+    await expect.poll(() => uffd.queue.pending, { timeout: milliseconds(4000) }).toBe(2);
     uffd.copy({ region, page: 0 }, pageOf(4, pageSize));
     expect((await Promise.all(reading)).map((bytes) => bytes[0])).toEqual([4, 4]);
     // Resolved before they were read: gone from the queue.

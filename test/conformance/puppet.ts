@@ -1,27 +1,13 @@
 // The other process of the cases that fork, move and drop memory: puppet.c, told what to do a line at a time.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import process from 'node:process';
 import { createInterface } from 'node:readline';
 import { expect, onTestFinished } from 'vitest';
 import { type FeatureName, type RegisterModeName, Userfaultfd } from '../../dist/index.js';
 import { featureMask, registerMask } from '../../dist/userfaultfd/features.js';
 import { within } from '../support/deadline.js';
 import { socketPair } from '../support/native.js';
-
-const folder = join(import.meta.dirname, '../../build/test');
-
-function program(): string {
-  const source = join(import.meta.dirname, 'puppet.c');
-  const binary = join(folder, 'puppet');
-  if (existsSync(binary) && statSync(binary).mtimeMs > statSync(source).mtimeMs) return binary;
-  mkdirSync(folder, { recursive: true });
-  const unfinished = `${binary}.${process.pid}`;
-  execFileSync('cc', ['-Wall', '-Wextra', '-O1', '-pthread', source, '-o', unfinished]);
-  renameSync(unfinished, binary);
-  return binary;
-}
+import { compiled } from '../support/programs.js';
 
 export type PuppetMemory = 'anon' | 'shmem' | 'shmem-private' | 'hugetlb' | 'hugetlb-private';
 
@@ -35,7 +21,9 @@ export class Puppet {
   constructor() {
     const [here, there] = socketPair();
     this.#socket = here;
-    this.#child = spawn(program(), { stdio: ['pipe', 'pipe', 'inherit', there.fd()] });
+    this.#child = spawn(compiled(join(import.meta.dirname, 'puppet.c')), {
+      stdio: ['pipe', 'pipe', 'inherit', there.fd()],
+    });
     there.close();
     this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
     onTestFinished(() => {

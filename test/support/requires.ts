@@ -1,6 +1,7 @@
 // Named capabilities of the machine: a test that needs one is skipped, by name and reason, where it is missing.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import process from 'node:process';
 import type { TestContext } from 'vitest';
 import { Kvm, Mapping, Memfd, Userfaultfd, availableFeatures, isSupported } from '../../dist/index.js';
@@ -66,7 +67,8 @@ const checks = {
     mapping.policyAt(0);
     return mapping;
   }),
-  cc: program('cc'),
+  // Programs compiled before take the place of a compiler.
+  cc: () => (process.env['UFFD_TEST_BIN'] === undefined ? program('cc')() : undefined),
   prlimit: program('prlimit'),
   thp: () => {
     const enabled = readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8');
@@ -82,8 +84,14 @@ const checks = {
       return 'no access to /dev/fuse';
     }
   },
-  'libfuse3-dev': () =>
-    spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0 ? undefined : 'libfuse3-dev or pkg-config is missing',
+  'libfuse3-dev': () => {
+    const ready = process.env['UFFD_TEST_BIN'];
+    const there =
+      ready === undefined
+        ? spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0
+        : existsSync(join(ready, 'slow-fuse'));
+    return there ? undefined : 'libfuse3-dev or pkg-config is missing';
+  },
   python3: program('python3'),
   promtool: program('promtool'),
   as: program('as'),
