@@ -5,16 +5,18 @@
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
 import { isMain } from './is-main.mjs';
 
 const tests = join(import.meta.dirname, '../test');
 
-/** The path of the compiled program; compiled anew only when its source has changed. */
+/** The path of the compiled program; compiled anew only when its source, or a header beside it, has changed. */
 export function testProgram(source, folder) {
   const binary = join(folder, basename(source, '.c'));
-  if (existsSync(binary) && statSync(binary).mtimeMs > statSync(source).mtimeMs) return binary;
+  const headers = readdirSync(dirname(source)).filter((name) => name.endsWith('.h'));
+  const changed = [source, ...headers.map((name) => join(dirname(source), name))].map((path) => statSync(path).mtimeMs);
+  if (existsSync(binary) && statSync(binary).mtimeMs > Math.max(...changed)) return binary;
   mkdirSync(folder, { recursive: true });
   // Test files run side by side: a program appears whole.
   const unfinished = `${binary}.${process.pid}`;

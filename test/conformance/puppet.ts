@@ -17,6 +17,7 @@ export class Puppet {
   readonly #socket: ReturnType<typeof socketPair>[0];
   start = 0n;
   pageSize = 0;
+  #lengthBytes = 0;
 
   constructor() {
     const [here, there] = socketPair();
@@ -43,6 +44,16 @@ export class Puppet {
     const [address, pageSize] = (await this.tell(`map ${memory} ${pages}`)).split(' ');
     this.start = BigInt(address!);
     this.pageSize = Number(pageSize);
+    this.#lengthBytes = pages * this.pageSize;
+  }
+
+  /** Maps memory of one folio, full of ones; false when the kernel made it of something else. */
+  async folio(memory: PuppetMemory, bytes: number): Promise<boolean> {
+    const [address, pageSize, whole] = (await this.tell(`folio ${memory} ${bytes}`)).split(' ');
+    this.start = BigInt(address!);
+    this.pageSize = Number(pageSize);
+    this.#lengthBytes = bytes;
+    return whole === '1';
   }
 
   /** Maps memory and registers all of it with a userfaultfd of its own, which is given to us. */
@@ -53,12 +64,17 @@ export class Puppet {
     features: readonly FeatureName[] = [],
   ): Promise<Userfaultfd> {
     await this.map(memory, pages);
+    return this.open(modes, features);
+  }
+
+  /** The same of memory that it has mapped already. */
+  async open(modes: readonly RegisterModeName[], features: readonly FeatureName[] = []): Promise<Userfaultfd> {
     expect(await this.tell(`uffd ${featureMask(features)}`)).toBe('ok');
     expect(await this.tell(`register ${registerMask(modes)}`)).toBe('ok');
     const message = this.#socket.receive(new Uint8Array(1));
     if (typeof message === 'number') throw new Error(`no userfaultfd came: ${message}`);
     const { start, pageSize } = this;
-    const uffd = Userfaultfd.adopt(message[2]!, [{ start, lengthBytes: pages * pageSize, pageSize }]);
+    const uffd = Userfaultfd.adopt(message[2]!, [{ start, lengthBytes: this.#lengthBytes, pageSize }]);
     onTestFinished(() => {
       uffd.close();
     });
