@@ -1,5 +1,6 @@
 #include "access_thread.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace uffd {
@@ -25,15 +26,27 @@ void touch_pages(uint8_t* memory, uint64_t length, uint64_t page_size, bool writ
   }
 }
 
+// Page by page: memcpy of more may begin with its end, and the page to tell of is the first that cannot be had.
+void copy_pages(uint8_t* memory, uint8_t* bytes, uint64_t length, uint64_t page_size, bool write) {
+  uint64_t into_page = reinterpret_cast<uint64_t>(memory) % page_size;
+  for (uint64_t at = 0, size = page_size - into_page; at < length; at += size, size = page_size) {
+    size = std::min(size, length - at);
+    if (write) {
+      std::memcpy(memory + at, bytes + at, size);
+    } else {
+      std::memcpy(bytes + at, memory + at, size);
+    }
+  }
+}
+
 void access_memory(void* argument) {
   Body& body = *static_cast<Body*>(argument);
   AccessRequest& request = *body.request;
   switch (request.kind) {
     case AccessRequest::kRead:
-      std::memcpy(request.bytes.data(), body.memory, request.length);
-      break;
     case AccessRequest::kWrite:
-      std::memcpy(body.memory, request.bytes.data(), request.length);
+      copy_pages(body.memory, request.bytes.data(), request.length, request.page_size,
+                 request.kind == AccessRequest::kWrite);
       break;
     case AccessRequest::kTouchRead:
     case AccessRequest::kTouchWrite:

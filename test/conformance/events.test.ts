@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Answer, FaultEvent, Userfaultfd } from '../../dist/index.js';
-import { deadline, within } from '../support/deadline.js';
+import { deadline, milliseconds, within } from '../support/deadline.js';
 import { reserveHugePages } from '../support/huge-pages.js';
 import { nextEvent, nextFault } from '../support/memory.js';
 import { requires } from '../support/requires.js';
@@ -89,7 +89,7 @@ describe.each(memories)('on $name', (memory) => {
     expect(await told).toBe('9');
     expect(uffd.queue.total).toBe(0);
     // The child is gone: its memory is, its parent's is not.
-    await expect.poll(() => child.alive, { timeout: 4000 }).toBe(false);
+    await expect.poll(() => child.alive, { timeout: milliseconds(4000) }).toBe(false);
     expect(child.copy({ region: fault.region, page: 2 }, pageOf(1, pageSize)).kind).toBe('gone');
     expect(uffd.alive).toBe(true);
   });
@@ -114,7 +114,9 @@ describe.each(memories)('on $name', (memory) => {
     expect((await serving(uffd, pageSize, puppet.tell('read 1')))[0]).toBe('2');
     const dropping = puppet.tell(shared ? 'remove 1 2' : 'drop 1 2');
     await expect
-      .poll(() => uffd.copy({ region: uffd.regions[0]!, page: 3 }, pageOf(1, pageSize)).kind, { timeout: 4000 })
+      .poll(() => uffd.copy({ region: uffd.regions[0]!, page: 3 }, pageOf(1, pageSize)).kind, {
+        timeout: milliseconds(4000),
+      })
       .toBe('changing');
     // Until it is read, nothing can be answered; and nothing is done.
     const at = { region, page: 3 };
@@ -156,7 +158,7 @@ describe.each(memories)('on $name', (memory) => {
     const uffd = await puppet.registered(name, 1, ['missing', 'wp']);
     const at = { region: uffd.regions[0]!, page: 0 };
     puppet.kill();
-    await expect.poll(() => uffd.alive, { timeout: 4000 }).toBe(false);
+    await expect.poll(() => uffd.alive, { timeout: milliseconds(4000) }).toBe(false);
     expect(uffd.copy(at, pageOf(1, pageSize)).kind).toBe('gone');
     expect(uffd.poison(at).kind).toBe('gone');
     expect(uffd.writeProtect(at).kind).toBe('gone');
@@ -185,14 +187,14 @@ test('page faults are read before older events', async (context) => {
   const puppet = new Puppet();
   const uffd = await puppet.registered('anon', 4, ['missing'], ['eventRemove']);
   const told = puppet.tell('race 1 2');
-  await expect.poll(() => uffd.queue.pending, { timeout: 4000 }).toBe(1);
+  await expect.poll(() => uffd.queue.pending, { timeout: milliseconds(4000) }).toBe(1);
   for await (const batch of uffd.batches({ signal: signal() })) {
     expect(batch).toMatchObject([{ type: 'pagefault', page: 2 }, { type: 'remove' }]);
     break;
   }
   // The event has been read, but its thread has not run on yet.
   const answer = () => uffd.copy({ region: uffd.regions[0]!, page: 2 }, pageOf(5, puppet.pageSize)).kind;
-  await expect.poll(answer, { timeout: 4000 }).toBe('installed');
+  await expect.poll(answer, { timeout: milliseconds(4000) }).toBe('installed');
   expect(await told).toBe('5');
 });
 

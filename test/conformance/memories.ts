@@ -1,10 +1,10 @@
 // The memory kinds every case runs on, as the kernel's own suites name them.
-import { onTestFinished } from 'vitest';
+import { beforeEach, onTestFinished } from 'vitest';
 import { Mapping, Memfd, type RegisterModeName, type Region, type Userfaultfd } from '../../dist/index.js';
 import type { FeatureName } from '../../dist/index.js';
-import { HUGE } from '../support/huge-pages.js';
+import { HUGE, reserveHugePages } from '../support/huge-pages.js';
 import { PAGE, userfaultfd } from '../support/memory.js';
-import type { Capability } from '../support/requires.js';
+import { type Capability, requires } from '../support/requires.js';
 import type { PuppetMemory } from './puppet.js';
 
 export interface Memory {
@@ -31,6 +31,21 @@ export const memories: readonly Memory[] = [
   memory('hugetlb-private', huge),
 ];
 
+/** In a suite: its tests are skipped where the machine lacks what the memory needs, or something else that is named. */
+export function needsOf(memory: Memory, ...more: Capability[]): void {
+  const noHugePages = memory.huge ? reserveHugePages(16) : () => undefined;
+  beforeEach((context) => {
+    requires(context, ...memory.needs, ...more);
+    const why = noHugePages();
+    if (why !== undefined) context.skip(`hugetlb-2M: ${why}`);
+  });
+}
+
+/** Whether every byte has that value: of huge pages a comparison by `toEqual` takes seconds. */
+export function isFilled(bytes: Buffer, value: number): boolean {
+  return bytes.equals(Buffer.alloc(bytes.length, value));
+}
+
 export interface Case {
   readonly uffd: Userfaultfd;
   readonly mapping: Mapping;
@@ -54,6 +69,8 @@ export function prepare(
       : Memfd.create({ sizeBytes: pages * pageSize, name: 'conformance', ...(isHuge && { hugetlb: '2M' }) });
   const mapping =
     memfd === undefined ? Mapping.anonymous(pages * pageSize) : Mapping.map(memfd, { shared, noReserve: true });
+  // Where huge pages are transparent without being asked for, a touch before registration would bring neighbours too.
+  if (memfd === undefined) mapping.advise('noHugePage');
   onTestFinished(() => {
     mapping.unmap();
     memfd?.close();

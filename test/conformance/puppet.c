@@ -2,16 +2,22 @@
 // time; it answers with one line. Its userfaultfd goes to whoever started it over descriptor 3.
 //
 //   map KIND PAGES         anon shmem shmem-private hugetlb hugetlb-private; the answer: address, bytes of a page
+//   folio KIND BYTES       the same of one folio of that size, full of ones; and whether it is one
 //   uffd FEATURES          opens one and sends it; the handshake asks for the features (a number)
 //   register MODES         all of the memory
 //   write PAGE VALUE       fills a page; "ok", or "SIGBUS" and its si_code
 //   read PAGE              the first byte of a page, or "SIGBUS" and its si_code
 //   wp PAGE                the write-protect bit of its pagemap entry
+//   bits BIT               how many base pages of the memory have that bit in their pagemap entry
 //   fork-read PAGE, fork-write PAGE VALUE, fork-wp PAGE    the same in a child made for it
 //   drop PAGE COUNT        madvise(MADV_DONTNEED)
 //   remove PAGE COUNT      madvise(MADV_REMOVE)
 //   unmap PAGE COUNT
 //   move                   all of the memory to another address, which is the answer
+//   family read|write      in a child: walks over the memory, moves it, drops some of it; "ok", or what was wrong
+//   protect none|read|all  mprotect(2)
+//   pageout                madvise(MADV_PAGEOUT); how many pages were swapped out
+//   pin PAGE               for DMA, as long as the process lives; "ok", or the error
 //   race PAGE OTHER        drops a page from a thread, and reads another while that waits; the byte read
 //   pipe PAGE SIGNALS      write(2) of a page into a pipe, while a thread sends it that many signals; what it returns
 #define _GNU_SOURCE
@@ -39,6 +45,7 @@
 static uint8_t* memory;
 static size_t page_size;
 static size_t length;
+static int memory_is_shared;
 static int userfaultfd = -1;
 static sigjmp_buf jump;
 static volatile sig_atomic_t armed;
@@ -60,6 +67,9 @@ static void fail(const char* what) {
   _exit(2);
 }
 
+#include "puppet-family.h"
+#include "puppet-pages.h"
+
 static void map(const char* kind, long pages) {
   int huge = strncmp(kind, "hugetlb", 7) == 0;
   page_size = huge ? 2 << 20 : sysconf(_SC_PAGESIZE);
@@ -73,6 +83,9 @@ static void map(const char* kind, long pages) {
   int flags = (shared ? MAP_SHARED : MAP_PRIVATE) | (fd < 0 ? MAP_ANONYMOUS : 0) | MAP_NORESERVE;
   memory = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0);
   if (memory == MAP_FAILED) fail("mmap");
+  // Where huge pages are transparent without being asked for, a touch before registration would bring neighbours too.
+  if (fd < 0) madvise(memory, length, MADV_NOHUGEPAGE);
+  memory_is_shared = shared;
   printf("%lu %zu\n", (unsigned long)(uintptr_t)memory, page_size);
 }
 
@@ -108,12 +121,7 @@ static void access_page(char* text, size_t capacity, const char* verb, long page
   } else if (strcmp(verb, "read") == 0) {
     snprintf(text, capacity, "%d", at[0]);
   } else {
-    uint64_t entry = 0;
-    int fd = open("/proc/self/pagemap", O_RDONLY);
-    off_t offset = (uintptr_t)at / sysconf(_SC_PAGESIZE) * sizeof(entry);
-    if (fd < 0 || pread(fd, &entry, sizeof(entry), offset) != sizeof(entry)) fail("pagemap");
-    close(fd);
-    snprintf(text, capacity, "%d", (int)(entry >> 57 & 1));
+    snprintf(text, capacity, "%d", bit_of(at, kProtected));
   }
   armed = 0;
 }
@@ -177,14 +185,11 @@ static void race(long page, long other) {
   pthread_join(thread, NULL);
 }
 
-static void move(void) {
-  void* target = mmap(NULL, length + page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (target == MAP_FAILED) fail("mmap");
-  uintptr_t aligned = ((uintptr_t)target + page_size - 1) / page_size * page_size;
-  void* moved = mremap(memory, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, aligned);
-  if (moved == MAP_FAILED) fail("mremap");
-  memory = moved;
-  printf("%lu\n", (unsigned long)(uintptr_t)memory);
+static void protect(const char* how) {
+  int all = PROT_READ | PROT_WRITE;
+  int protection = strcmp(how, "none") == 0 ? PROT_NONE : strcmp(how, "read") == 0 ? PROT_READ : all;
+  if (mprotect(memory, length, protection) != 0) fail("mprotect");
+  puts("ok");
 }
 
 int main(void) {
@@ -215,7 +220,21 @@ int main(void) {
       if (munmap(memory + number * page_size, second * page_size) != 0) fail("munmap");
       puts("ok");
     } else if (strcmp(verb, "move") == 0) {
-      move();
+      move_memory();
+      printf("%lu\n", (unsigned long)(uintptr_t)memory);
+    } else if (strcmp(verb, "family") == 0) {
+      family(first, memory_is_shared);
+    } else if (strcmp(verb, "folio") == 0) {
+      map_folio(first, second);
+    } else if (strcmp(verb, "protect") == 0) {
+      protect(first);
+    } else if (strcmp(verb, "pageout") == 0) {
+      madvise(memory, length, MADV_PAGEOUT);
+      printf("%ld\n", count_bit(kSwapped));
+    } else if (strcmp(verb, "bits") == 0) {
+      printf("%ld\n", count_bit(number));
+    } else if (strcmp(verb, "pin") == 0) {
+      pin(number);
     } else if (strcmp(verb, "race") == 0) {
       race(number, second);
     } else if (strcmp(verb, "pipe") == 0) {

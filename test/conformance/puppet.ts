@@ -1,27 +1,13 @@
 // The other process of the cases that fork, move and drop memory: puppet.c, told what to do a line at a time.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import process from 'node:process';
 import { createInterface } from 'node:readline';
 import { expect, onTestFinished } from 'vitest';
 import { type FeatureName, type RegisterModeName, Userfaultfd } from '../../dist/index.js';
 import { featureMask, registerMask } from '../../dist/userfaultfd/features.js';
 import { within } from '../support/deadline.js';
 import { socketPair } from '../support/native.js';
-
-const folder = join(import.meta.dirname, '../../build/test');
-
-function program(): string {
-  const source = join(import.meta.dirname, 'puppet.c');
-  const binary = join(folder, 'puppet');
-  if (existsSync(binary) && statSync(binary).mtimeMs > statSync(source).mtimeMs) return binary;
-  mkdirSync(folder, { recursive: true });
-  const unfinished = `${binary}.${process.pid}`;
-  execFileSync('cc', ['-Wall', '-Wextra', '-O1', '-pthread', source, '-o', unfinished]);
-  renameSync(unfinished, binary);
-  return binary;
-}
+import { compiled } from '../support/programs.js';
 
 export type PuppetMemory = 'anon' | 'shmem' | 'shmem-private' | 'hugetlb' | 'hugetlb-private';
 
@@ -31,11 +17,14 @@ export class Puppet {
   readonly #socket: ReturnType<typeof socketPair>[0];
   start = 0n;
   pageSize = 0;
+  #lengthBytes = 0;
 
   constructor() {
     const [here, there] = socketPair();
     this.#socket = here;
-    this.#child = spawn(program(), { stdio: ['pipe', 'pipe', 'inherit', there.fd()] });
+    this.#child = spawn(compiled(join(import.meta.dirname, 'puppet.c')), {
+      stdio: ['pipe', 'pipe', 'inherit', there.fd()],
+    });
     there.close();
     this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
     onTestFinished(() => {
@@ -55,6 +44,16 @@ export class Puppet {
     const [address, pageSize] = (await this.tell(`map ${memory} ${pages}`)).split(' ');
     this.start = BigInt(address!);
     this.pageSize = Number(pageSize);
+    this.#lengthBytes = pages * this.pageSize;
+  }
+
+  /** Maps memory of one folio, full of ones; false when the kernel made it of something else. */
+  async folio(memory: PuppetMemory, bytes: number): Promise<boolean> {
+    const [address, pageSize, whole] = (await this.tell(`folio ${memory} ${bytes}`)).split(' ');
+    this.start = BigInt(address!);
+    this.pageSize = Number(pageSize);
+    this.#lengthBytes = bytes;
+    return whole === '1';
   }
 
   /** Maps memory and registers all of it with a userfaultfd of its own, which is given to us. */
@@ -65,12 +64,17 @@ export class Puppet {
     features: readonly FeatureName[] = [],
   ): Promise<Userfaultfd> {
     await this.map(memory, pages);
+    return this.open(modes, features);
+  }
+
+  /** The same of memory that it has mapped already. */
+  async open(modes: readonly RegisterModeName[], features: readonly FeatureName[] = []): Promise<Userfaultfd> {
     expect(await this.tell(`uffd ${featureMask(features)}`)).toBe('ok');
     expect(await this.tell(`register ${registerMask(modes)}`)).toBe('ok');
     const message = this.#socket.receive(new Uint8Array(1));
     if (typeof message === 'number') throw new Error(`no userfaultfd came: ${message}`);
     const { start, pageSize } = this;
-    const uffd = Userfaultfd.adopt(message[2]!, [{ start, lengthBytes: pages * pageSize, pageSize }]);
+    const uffd = Userfaultfd.adopt(message[2]!, [{ start, lengthBytes: this.#lengthBytes, pageSize }]);
     onTestFinished(() => {
       uffd.close();
     });

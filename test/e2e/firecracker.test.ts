@@ -22,7 +22,7 @@ const HUGE = 2 * 2 ** 20;
 const folder = temporaryFolder();
 const snapshot = patternFile(folder, PAGES);
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
-const client = compiled('firecracker-client.c', '-lpthread');
+const client = compiled('firecracker-client.c');
 let serve: Serve;
 
 beforeAll(async () => {

@@ -21,7 +21,7 @@ const folder = temporaryFolder();
 const snapshot = patternFile(folder, PAGES);
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
 const same = (value: number) => new Array<number>(PAGES).fill(value);
-const client = compiled('hostile-client.c', '-lpthread');
+const client = compiled('hostile-client.c');
 let serve: Serve;
 
 beforeAll(async () => {

@@ -10,7 +10,7 @@ const SIZE = PAGES * 4096;
 const folder = temporaryFolder();
 const bytes = readFileSync(patternFile(folder, PAGES));
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
-const client = compiled('firecracker-client.c', '-lpthread');
+const client = compiled('firecracker-client.c');
 const at = (name: string) => join(folder, name);
 
 describe('uffd serve URL', () => {

@@ -9,8 +9,8 @@ const SIZE = PAGES * 4096;
 const folder = temporaryFolder();
 const snapshot = patternFile(folder, PAGES);
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
-const firecracker = compiled('firecracker-client.c', '-lpthread');
-const handoff = compiled('hostile-client.c', '-lpthread');
+const firecracker = compiled('firecracker-client.c');
+const handoff = compiled('hostile-client.c');
 
 /** 64 pages: bytes in pages 8 to 11, in part of page 20, and in the last one; holes elsewhere. */
 function sparseFile(name: string): { path: string; values: number[] } {

@@ -1,10 +1,11 @@
 // Commands of the package as processes, each with a deadline, and the C programs that misbehave.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll } from 'vitest';
+import { compiled as compiledProgram } from '../support/programs.js';
 
 const root = join(import.meta.dirname, '../..');
 export const mainScript = join(root, 'dist/cli/main.js');
@@ -155,18 +156,9 @@ export class Serve {
   }
 }
 
-/** Compiles a C file of this folder, once for as long as it does not change. */
-export function compiled(name: string, ...flags: string[]): string {
-  const source = join(import.meta.dirname, name);
-  const folder = join(root, 'build/test');
-  const binary = join(folder, name.replace(/\.c$/, ''));
-  mkdirSync(folder, { recursive: true });
-  if (!existsSync(binary) || statSync(binary).mtimeMs < statSync(source).mtimeMs) {
-    const unfinished = `${binary}.${process.pid}`;
-    execFileSync('cc', ['-Wall', '-O1', source, '-o', unfinished, ...flags]);
-    execFileSync('mv', [unfinished, binary]);
-  }
-  return binary;
+/** A C program of this folder. */
+export function compiled(name: string): string {
+  return compiledProgram(join(import.meta.dirname, name));
 }
 
 /** The words a hostile client printed: `page 3 4` becomes `['page 3', 4]`. */

@@ -11,7 +11,7 @@ const SIZE = PAGES * 4096;
 const folder = temporaryFolder();
 const snapshot = patternFile(folder, PAGES);
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
-const client = compiled('firecracker-client.c', '-lpthread');
+const client = compiled('firecracker-client.c');
 const at = (name: string) => join(folder, name);
 const pagesOf = (mode: string, serve: Serve) => run(client, [mode, '1.12', serve.socket, `${SIZE}`, `${SIZE}`]);
 

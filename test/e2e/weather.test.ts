@@ -30,7 +30,7 @@ import {
 } from './support.js';
 
 const folder = temporaryFolder();
-const client = compiled('hostile-client.c', '-lpthread');
+const client = compiled('hostile-client.c');
 const BIG_PAGES = 40_000;
 const big = patternFile(folder, BIG_PAGES, 'big');
 const bigSize = `${BIG_PAGES * 4096}`;

@@ -1,13 +1,13 @@
 // The same probes as somebody else: nobody, root of a user namespace, behind a seccomp filter. Each finishes, and names what
 // really stands in the way.
-import { execFileSync } from 'node:child_process';
-import { chmodSync } from 'node:fs';
+import { chmodSync, copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { ProbeReport } from '../../dist/index.js';
 import { mainScript, run, temporaryFolder } from '../e2e/support.js';
 import { milliseconds } from '../support/deadline.js';
+import { compiled } from '../support/programs.js';
 import { requires } from '../support/requires.js';
 
 const NOBODY = 65534;
@@ -16,7 +16,8 @@ chmodSync(folder, 0o755);
 const filter = join(folder, 'seccomp');
 
 beforeAll(() => {
-  execFileSync('gcc', ['-O2', '-Wall', '-Werror', '-o', filter, join(import.meta.dirname, 'seccomp.c')]);
+  // Where nobody may start it.
+  copyFileSync(compiled(join(import.meta.dirname, 'seccomp.c')), filter);
 });
 
 async function reportOf(before: readonly string[], uid?: number): Promise<ProbeReport> {

@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import process from 'node:process';
 
-/** Instrumented code (scripts/sanitize.mjs) is several times slower; UFFD_TEST_SLOWER says how slow an emulator is. */
+/** Instrumented code (scripts/sanitize.mjs) is several times slower; an emulated machine says so itself. */
 const slower = Number(process.env['UFFD_TEST_SLOWER'] ?? (process.env['UFFD_ADDON'] === undefined ? 1 : 10));
 
 export function milliseconds(normally: number): number {

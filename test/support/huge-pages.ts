@@ -1,20 +1,22 @@
 // The pool of huge pages is one for the whole machine, and test files run side by side: whoever changes it holds a lock.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, onTestFinished } from 'vitest';
 
 export const HUGE = 2 ** 21;
-const pool = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages';
-const lock = join(tmpdir(), 'uffd-test-huge-pages.lock');
+const pools = {
+  '2M': '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages',
+  '1G': '/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages',
+} as const;
 
-export function poolSize(): number {
-  return Number(readFileSync(pool, 'utf8'));
+export function poolSize(size: keyof typeof pools = '2M'): number {
+  return Number(readFileSync(pools[size], 'utf8'));
 }
 
-function takeLock(): boolean {
+function takeLock(lock: string): boolean {
   try {
     mkdirSync(lock);
     writeFileSync(join(lock, 'pid'), String(process.pid));
@@ -30,13 +32,15 @@ function takeLock(): boolean {
   }
 }
 
-/** Reserves pages of 2 MiB for the tests of a file. @returns why there are none, once the tests run */
-export function reserveHugePages(pages: number): () => string | undefined {
+/** Reserves huge pages for the tests of a file or suite. @returns why there are none, once the tests run */
+export function reserveHugePages(pages: number, size: keyof typeof pools = '2M'): () => string | undefined {
+  const lock = join(tmpdir(), `uffd-test-huge-pages-${size}.lock`);
+  const pool = pools[size];
   let before: number | undefined;
   let why: string | undefined = 'not reserved yet';
   beforeAll(async () => {
     const until = performance.now() + 120_000;
-    while (!takeLock()) {
+    while (!takeLock(lock)) {
       if (performance.now() > until) {
         why = `${lock} is held by another process`;
         return;
@@ -44,9 +48,9 @@ export function reserveHugePages(pages: number): () => string | undefined {
       await delay(50);
     }
     try {
-      before = poolSize();
+      before = poolSize(size);
       writeFileSync(pool, String(before + pages));
-      why = poolSize() < before + pages ? 'the kernel has no huge pages to give' : undefined;
+      why = poolSize(size) < before + pages ? 'the kernel has no huge pages to give' : undefined;
     } catch (error) {
       why = (error as Error).message;
     }
@@ -56,4 +60,27 @@ export function reserveHugePages(pages: number): () => string | undefined {
     if (why === undefined || before !== undefined) rmSync(lock, { recursive: true, force: true });
   });
   return () => why;
+}
+
+/** Lets the kernel make transparent huge pages of that size where madvise(2) asks for them, until the test ends. */
+export function allowFolios(bytes: number): boolean {
+  const folder = '/sys/kernel/mm/transparent_hugepage';
+  const own = `${folder}/hugepages-${bytes / 1024}kB`;
+  // Before 6.8 (shared memory: 6.11) there was one size, and one setting.
+  const settings = [
+    [existsSync(own) ? `${own}/enabled` : bytes === HUGE ? `${folder}/enabled` : '', 'madvise'],
+    [
+      existsSync(`${own}/shmem_enabled`) ? `${own}/shmem_enabled` : bytes === HUGE ? `${folder}/shmem_enabled` : '',
+      'advise',
+    ],
+  ] as const;
+  for (const [path, value] of settings) {
+    if (path === '' || !existsSync(path)) continue;
+    const before = /\[(\w+)\]/.exec(readFileSync(path, 'utf8'))![1]!;
+    writeFileSync(path, value);
+    onTestFinished(() => {
+      writeFileSync(path, before);
+    });
+  }
+  return settings[0][0] !== '';
 }

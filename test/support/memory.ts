@@ -29,6 +29,8 @@ export function mappingOf(memfd: Memfd, options?: MapOptions): Mapping {
 
 export function anonymousMapping(pages: number, options?: Parameters<typeof Mapping.anonymous>[1]): Mapping {
   const mapping = Mapping.anonymous(pages * PAGE, options);
+  // Where huge pages are transparent without being asked for, a touch before registration would bring neighbours too.
+  if (options?.shared !== true) mapping.advise('noHugePage');
   onTestFinished(() => {
     mapping.unmap();
   });

@@ -1,10 +1,21 @@
 // Named capabilities of the machine: a test that needs one is skipped, by name and reason, where it is missing.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
 import process from 'node:process';
 import type { TestContext } from 'vitest';
-import { Kvm, Mapping, Memfd, Userfaultfd, availableFeatures, isSupported } from '../../dist/index.js';
-import type { FeatureName } from '../../dist/index.js';
+import {
+  Kvm,
+  Mapping,
+  Memfd,
+  Userfaultfd,
+  availableFeatures,
+  isSupported,
+  pageEntries,
+  scanPages,
+} from '../../dist/index.js';
+import type { FeatureName, ScanOptions } from '../../dist/index.js';
 
 /** What is missing, or undefined when nothing is. */
 type Check = () => string | undefined;
@@ -33,6 +44,42 @@ function program(name: string): Check {
   return () => (spawnSync(name, ['--version']).status === 0 ? undefined : `no ${name}`);
 }
 
+/** Linux of at least that version: for what nothing else tells. */
+function linux(major: number, minor: number): boolean {
+  const [ofMajor, ofMinor] = release().split('.').map(Number);
+  return ofMajor! > major || (ofMajor === major && ofMinor! >= minor);
+}
+
+function scanning(options: ScanOptions): () => Disposable {
+  return () => {
+    const mapping = Mapping.anonymous(1);
+    for (const run of scanPages(mapping, options)) void run;
+    return mapping;
+  };
+}
+
+function guarded(shared: boolean): Disposable {
+  const mapping = Mapping.anonymous(1, { shared });
+  mapping.advise('guardInstall');
+  return mapping;
+}
+
+/** Before 6.14 mremap(2) left the bits of write protection behind, of memory no longer registered. */
+function mremapClears(): string | undefined {
+  const mapping = Mapping.anonymous(1);
+  const uffd = Userfaultfd.open({ userModeOnly: true });
+  try {
+    mapping.populate('write');
+    uffd.writeProtect({ region: uffd.register(mapping, ['wp']), page: 0 });
+    mapping.relocate();
+    const [entry] = pageEntries(mapping);
+    return entry!.writeProtected ? 'this kernel leaves the bits of write protection behind (Linux 6.14)' : undefined;
+  } finally {
+    uffd.close();
+    mapping.unmap();
+  }
+}
+
 /** A machine with KVM, and what it must be able to do. */
 function kvm(check: (kvm: Kvm) => string | undefined = () => undefined): Check {
   return () => {
@@ -58,7 +105,15 @@ const checks = {
   'uffd-wp-async': feature('wpAsync'),
   'uffd-wp-shmem': feature('wpHugetlbfsShmem'),
   'uffd-wp-unpopulated': feature('wpUnpopulated'),
+  'uffd-rwp': feature('rwp'),
   'uffd-event-fork': tried(() => Userfaultfd.open({ features: ['eventFork'] })),
+  // Linux 6.14, and the stable kernels that took the same change: see `mremapClears`.
+  'wp-mremap': mremapClears,
+  'pagemap-scan': tried(scanning({})),
+  'pagemap-guard': tried(scanning({ allOf: ['guard'] })),
+  'guard-anon': tried(() => guarded(false)),
+  'guard-shmem': tried(() => guarded(true)),
+  'madv-collapse': () => (linux(6, 1) ? undefined : 'MADV_COLLAPSE came with Linux 6.1'),
   'memfd-noexec': tried(() => Memfd.create({ sizeBytes: 1, noexec: true })),
   'memfd-secret': tried(() => Memfd.createSecret({ sizeBytes: 1 })),
   'numa-policy': tried(() => {
@@ -66,7 +121,8 @@ const checks = {
     mapping.policyAt(0);
     return mapping;
   }),
-  cc: program('cc'),
+  // Programs compiled before take the place of a compiler.
+  cc: () => (process.env['UFFD_TEST_BIN'] === undefined ? program('cc')() : undefined),
   prlimit: program('prlimit'),
   thp: () => {
     const enabled = readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8');
@@ -82,8 +138,14 @@ const checks = {
       return 'no access to /dev/fuse';
     }
   },
-  'libfuse3-dev': () =>
-    spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0 ? undefined : 'libfuse3-dev or pkg-config is missing',
+  'libfuse3-dev': () => {
+    const ready = process.env['UFFD_TEST_BIN'];
+    const there =
+      ready === undefined
+        ? spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0
+        : existsSync(join(ready, 'slow-fuse'));
+    return there ? undefined : 'libfuse3-dev or pkg-config is missing';
+  },
   python3: program('python3'),
   promtool: program('promtool'),
   as: program('as'),

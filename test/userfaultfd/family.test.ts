@@ -1,23 +1,14 @@
 // Following a process that forks, moves, drops and unmaps registered memory, and all of its children.
-import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type FaultEvent, Userfaultfd, memoryKinds } from '../../dist/index.js';
-import { deadline, within } from '../support/deadline.js';
+import { deadline, milliseconds, within } from '../support/deadline.js';
 import { PAGE, filled } from '../support/memory.js';
 import { socketPair } from '../support/native.js';
+import { compiled } from '../support/programs.js';
 import { requires } from '../support/requires.js';
 import { openDescriptors } from '../support/resources.js';
-
-const root = join(import.meta.dirname, '../..');
-
-function restless(): string {
-  const program = join(root, 'build/test/restless');
-  mkdirSync(join(root, 'build/test'), { recursive: true });
-  execFileSync('cc', ['-Wall', '-Wextra', '-O1', join(import.meta.dirname, 'restless.c'), '-o', program]);
-  return program;
-}
 
 /** Answers the faults of one process and of every child it forks; the names of what happened. */
 class Monitor {
@@ -70,7 +61,7 @@ interface Started {
 
 /** Starts the process and takes over its userfaultfd. */
 async function start(): Promise<Started> {
-  const program = restless();
+  const program = compiled(join(import.meta.dirname, 'restless.c'));
   const [here, there] = socketPair();
   const child = spawn(program, {
     stdio: ['ignore', 'pipe', 'pipe', there.fd()],
@@ -86,7 +77,9 @@ async function start(): Promise<Started> {
   });
   const buffer = new Uint8Array(128);
   const received: ReturnType<typeof here.receive>[] = [];
-  await expect.poll(() => received.push(here.receive(buffer)) > 0 && received.at(-1), { timeout: 5000 }).not.toBe(-11);
+  await expect
+    .poll(() => received.push(here.receive(buffer)) > 0 && received.at(-1), { timeout: milliseconds(5000) })
+    .not.toBe(-11);
   const message = received.at(-1)!;
   if (typeof message === 'number') throw new Error(`nothing received: ${message}`);
   const [bytes, , fd] = message;

@@ -1,0 +1,1 @@
+export function testProgram(source: string, folder: string): string;
