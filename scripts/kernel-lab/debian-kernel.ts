@@ -1,5 +1,5 @@
 // A kernel of Debian (the cloud flavour), out of its packages: the image, and the few modules that the lab loads.
-import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { DebianMirror } from './debian-mirror.js';
 import type { Found } from './kernels.js';
@@ -155,7 +155,6 @@ async function modulesToLoad(modules: string, release: string, workspace: Worksp
   return [...new Set(ordered)].map((path) => join(modules, path));
 }
 
-export function cachedKernels(workspace: Workspace): string[] {
-  const folder = workspace.folder('kernels');
-  return readdirSync(folder).filter((name) => readCached(join(folder, name)) !== undefined);
+export function debianKernelIsCached(series: string, workspace: Workspace): boolean {
+  return readCached(workspace.folder('kernels', series)) !== undefined;
 }

@@ -19,6 +19,8 @@ const PROJECT = [
 const DEVELOPERS_ONLY =
   /node_modules\/(typescript|prettier|clang-format|eslint|typedoc|@typescript-eslint|@shikijs|cmake-js|node-gyp|publint)(\/|$)/;
 const ADDON = 'build/Release/uffd.node';
+/** Compiled here: there is no compiler in the guest. */
+const TEST_PROGRAMS = 'build/test-bin';
 const PROGRAMS = ['/usr/bin/prlimit', '/usr/bin/setpriv', '/usr/bin/unshare'];
 const FREE_BYTES = 256 * 2 ** 20;
 
@@ -91,6 +93,13 @@ async function addProject(folder: string, workspace: Workspace): Promise<void> {
   const filter = (path: string) => !DEVELOPERS_ONLY.test(path);
   cpSync(join(projectRoot, 'node_modules'), join(inGuest, 'node_modules'), { ...options, filter });
   cpSync(join(projectRoot, ADDON), join(inGuest, ADDON));
+  await workspace.succeed(process.execPath, [
+    join(projectRoot, 'scripts/test-programs.mjs'),
+    join(inGuest, TEST_PROGRAMS),
+  ]);
+  for (const name of readdirSync(join(inGuest, TEST_PROGRAMS))) {
+    await addLibraries(folder, join(inGuest, TEST_PROGRAMS, name), workspace);
+  }
   const addons = readdirSync(inGuest, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.node'));
   for (const addon of addons) await addLibraries(folder, join(inGuest, addon), workspace);
 }

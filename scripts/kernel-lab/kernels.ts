@@ -1,7 +1,7 @@
 // The kernels of the lab, and where each one comes from.
-import { type DebianKernel, debianKernel } from './debian-kernel.js';
+import { type DebianKernel, debianKernel, debianKernelIsCached } from './debian-kernel.js';
 import { DebianMirror } from './debian-mirror.js';
-import { gmemKernel } from './gmem-kernel.js';
+import { gmemKernel, gmemKernelIsCached } from './gmem-kernel.js';
 import type { Workspace } from './workspace.js';
 
 /** A kernel that can be booted. */
@@ -43,4 +43,9 @@ export class Kernels {
     if (name === 'gmem') return { kernel: await gmemKernel(this.#workspace, this.#mirror) };
     return debianKernel(name, { workspace: this.#workspace, mirror: this.#mirror, refresh: this.#refresh });
   }
+}
+
+/** Whether it can be had without fetching or building anything. */
+export function isCached(name: string, workspace: Workspace): boolean {
+  return name === 'gmem' ? gmemKernelIsCached(workspace) : debianKernelIsCached(name, workspace);
 }

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeGuestDisk } from './guest-disk.js';
 import { makeInitramfs } from './initramfs.js';
-import { type Kernel, Kernels, allKernels } from './kernels.js';
+import { type Kernel, Kernels, allKernels, isCached } from './kernels.js';
 import { writeMatrix } from './matrix.js';
 import { findQemu } from './qemu.js';
 import { differences, record } from './recorded.js';
@@ -20,6 +20,8 @@ export interface LabOptions {
   /** Minutes for each kernel. */
   readonly timeout: number;
   readonly refresh: boolean;
+  /** Do nothing unless the cache has everything. */
+  readonly cached: boolean;
   /** Keep what the probe answers, instead of holding it against what it answered before. */
   readonly record: boolean;
   readonly cache?: string;
@@ -34,9 +36,14 @@ const BESIDE_MS = 4 * 60_000;
 
 /** Resolves to the exit status. */
 export async function runLab(options: LabOptions): Promise<number> {
-  requireTools();
   const say = (text: string) => console.error(`lab: ${text}`);
   const workspace = new Workspace({ signal: options.signal, say, ...(options.cache && { cache: options.cache }) });
+  const missing = options.kernels.filter((name) => !isCached(name, workspace));
+  if (options.cached && missing.length > 0) {
+    say(`skipped: the cache has no kernel ${missing.join(', ')}; \`npm run lab\` fetches them`);
+    return 0;
+  }
+  requireTools();
   const kernels = new Kernels(workspace, options.refresh);
   const qemu = await findQemu(workspace);
   const disk = await makeGuestDisk(workspace);

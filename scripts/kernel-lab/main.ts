@@ -12,6 +12,7 @@ interface Options {
   readonly probe: boolean;
   readonly timeout: number;
   readonly refresh: boolean;
+  readonly cached: boolean;
   readonly record: boolean;
   readonly cache?: string;
   readonly json: boolean;
@@ -29,13 +30,21 @@ function chosenKernels(text: string): string[] {
   process.exit(2);
 }
 
+function minutes(text: string): number {
+  const number = Number(text);
+  if (number > 0 && number <= 24 * 60) return number;
+  console.error(`error: --timeout takes minutes, not ${text}.`);
+  process.exit(2);
+}
+
 const program = new Command('npm run lab --')
   .description('run the probe and the tests on other kernels, in QEMU')
   .option('--kernels <list>', `some of ${names.join(',')}`, chosenKernels, [...names])
   .option('--only <patterns>', 'tests whose file matches, as for vitest, by commas', listed)
   .option('--probe', 'the probe only, no tests', false)
-  .option('--timeout <minutes>', 'for each kernel', Number, 30)
+  .option('--timeout <minutes>', 'for the tests of each kernel', minutes, 30)
   .option('--refresh', 'look for newer kernels than the cache has', false)
+  .option('--cached', 'only if the cache has all of them; otherwise say so, and succeed', false)
   .option('--record', "keep the probe's answers as those to expect, and write docs/kernel-matrix.md", false)
   .option('--cache <folder>', 'where kernels are kept (default: ~/.cache/userfaultfd-kernel-lab)')
   .option('--json', 'the outcomes as one JSON object on stdout', false)
