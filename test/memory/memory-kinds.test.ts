@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { Mapping, Memfd, type RegisterModeName, scanPages } from '../../dist/index.js';
 import { PAGE, anonymousMapping, filled, mappingOf, memfdOf, userfaultfd } from '../support/memory.js';
-import { requires } from '../support/requires.js';
+import { lacks, requires } from '../support/requires.js';
 
 beforeEach((context) => {
   requires(context, 'uffd');
@@ -75,6 +75,15 @@ test('secret memory: usable through its mapping, not by descriptor, and not to b
     expect(() => uffd.register(mapping, modes)).toThrow(
       expect.objectContaining({ code: 'EINVAL', message: expect.stringContaining('memfd_secret') as string }),
     );
+  }
+  if (!lacks('uffd-wp-async', 'pagemap-scan')) {
+    // Its writes can be tracked.
+    const tracker = userfaultfd(['wpAsync']);
+    tracker.register(mapping, ['wp']);
+    const written = () => [...scanPages(mapping, { allOf: ['written'], writeProtect: true })].map((run) => run.offset);
+    written();
+    await mapping.write(PAGE, filled(8, 1));
+    expect(written()).toEqual([PAGE]);
   }
   mapping.unmap();
 });

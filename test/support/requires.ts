@@ -138,6 +138,7 @@ const checks = {
   },
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   'hugetlb-2M': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB') ? undefined : 'no 2M huge pages'),
+  'hugetlb-1G': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-1048576kB') ? undefined : 'no 1G huge pages'),
   fuse: () => {
     try {
       accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
