@@ -6,7 +6,7 @@ import { native } from '../native/load.js';
 import type { Mapping } from './mapping.js';
 import { pageSize } from './page-size.js';
 
-/** PAGEMAP_SCAN categories; `guard` is 6.15's, `accessed` 7.3's. */
+/** PAGEMAP_SCAN categories; `guard` is 6.15's, `accessed` 7.3's: used since it was protected by `rwp`. */
 const categories = {
   /** Write protection by a userfaultfd is possible: asynchronously, that is (WP_ASYNC). */
   writeProtectAllowed: 1n,
@@ -105,7 +105,7 @@ export interface PageEntry {
   /** Of a file or shared memory. */
   readonly file: boolean;
   readonly guard: boolean;
-  /** Write-protected by a userfaultfd (5.14). */
+  /** Protected by a userfaultfd: `wp` (5.14), or `rwp` (7.3). */
   readonly writeProtected: boolean;
   readonly exclusive: boolean;
   /** Written since `clearSoftDirty`; always false without CONFIG_MEM_SOFT_DIRTY. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { Memfd, type SealName } from '../../dist/index.js';
 import { PAGE, filled, mappingOf, memfdOf } from '../support/memory.js';
+import { requires } from '../support/requires.js';
 import { openDescriptors } from '../support/resources.js';
 
 function fileOf(bytes: Uint8Array): number {
@@ -91,7 +92,8 @@ test('a memfd that is not sealable is sealed against seals', () => {
   expect(memfd.seals()).toEqual(new Set(['seal']));
 });
 
-test('noexec memory is sealed to stay so', () => {
+test('noexec memory is sealed to stay so', (context) => {
+  requires(context, 'memfd-noexec');
   using memfd = Memfd.create({ sizeBytes: PAGE, noexec: true });
   expect(memfd.seals()).toContain('exec');
   using other = Memfd.create({ sizeBytes: PAGE });

@@ -3,9 +3,9 @@ import { openSync, closeSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
-import { Mapping, Memfd, type RegisterModeName } from '../../dist/index.js';
+import { Mapping, Memfd, type RegisterModeName, scanPages } from '../../dist/index.js';
 import { PAGE, anonymousMapping, filled, mappingOf, memfdOf, userfaultfd } from '../support/memory.js';
-import { requires } from '../support/requires.js';
+import { lacks, requires } from '../support/requires.js';
 
 beforeEach((context) => {
   requires(context, 'uffd');
@@ -76,11 +76,20 @@ test('secret memory: usable through its mapping, not by descriptor, and not to b
       expect.objectContaining({ code: 'EINVAL', message: expect.stringContaining('memfd_secret') as string }),
     );
   }
+  if (!lacks('uffd-wp-async', 'pagemap-scan')) {
+    // Its writes can be tracked.
+    const tracker = userfaultfd(['wpAsync']);
+    tracker.register(mapping, ['wp']);
+    const written = () => [...scanPages(mapping, { allOf: ['written'], writeProtect: true })].map((run) => run.offset);
+    written();
+    await mapping.write(PAGE, filled(8, 1));
+    expect(written()).toEqual([PAGE]);
+  }
   mapping.unmap();
 });
 
 test('a file of a disk: its writes are tracked with wpAsync, its pages are not served', async (context) => {
-  requires(context, 'uffd-wp-async');
+  requires(context, 'uffd-wp-async', 'pagemap-scan', 'disk');
   const folder = mkdtempSync(join(tmpdir(), 'uffd-file-'));
   onTestFinished(() => {
     rmSync(folder, { recursive: true });
@@ -97,7 +106,6 @@ test('a file of a disk: its writes are tracked with wpAsync, its pages are not s
   const region = uffd.register(mapping, ['wp']);
   expect(uffd.writeProtect({ region, page: 0, pages: 2 }).kind).toBe('installed');
   await mapping.write(PAGE, filled(2, 1));
-  const { scanPages } = await import('../../dist/index.js');
   expect([...scanPages(mapping, { allOf: ['written'] })].map((run) => run.offset)).toEqual([PAGE]);
   mapping.unmap();
 });

@@ -1,7 +1,7 @@
 // Named capabilities of the machine: a test that needs one is skipped, by name and reason, where it is missing.
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
-import { release } from 'node:os';
+import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs';
+import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import type { TestContext } from 'vitest';
@@ -16,6 +16,9 @@ import {
   scanPages,
 } from '../../dist/index.js';
 import type { FeatureName, ScanOptions } from '../../dist/index.js';
+
+const TMPFS = 0x01021994;
+const RAMFS = 0x858458f6;
 
 /** What is missing, or undefined when nothing is. */
 type Check = () => string | undefined;
@@ -53,7 +56,7 @@ function linux(major: number, minor: number): boolean {
 function scanning(options: ScanOptions): () => Disposable {
   return () => {
     const mapping = Mapping.anonymous(1);
-    for (const run of scanPages(mapping, options)) void run;
+    Array.from(scanPages(mapping, options));
     return mapping;
   };
 }
@@ -124,12 +127,18 @@ const checks = {
   // Programs compiled before take the place of a compiler.
   cc: () => (process.env['UFFD_TEST_BIN'] === undefined ? program('cc')() : undefined),
   prlimit: program('prlimit'),
+  // Where everything is in memory, as in an initial RAM disk, its files are shmem.
+  disk: () => {
+    const inMemory = [tmpdir(), process.execPath].some((path) => [TMPFS, RAMFS].includes(statfsSync(path).type));
+    return inMemory ? 'the file system is in memory' : undefined;
+  },
   thp: () => {
     const enabled = readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8');
     return enabled.includes('[never]') ? 'transparent huge pages are switched off' : undefined;
   },
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   'hugetlb-2M': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB') ? undefined : 'no 2M huge pages'),
+  'hugetlb-1G': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-1048576kB') ? undefined : 'no 1G huge pages'),
   fuse: () => {
     try {
       accessSync('/dev/fuse', constants.R_OK | constants.W_OK);

@@ -23,14 +23,20 @@ export async function hugePage(): Promise<{ mapping: Mapping; at: number }> {
   return { mapping, at };
 }
 
-/** A memfd of which a range of the size of a huge page can be mapped by one: at `at` of the mapping, behind `offset`. */
-export function memfdAlignedForThp(): { memfd: Memfd; mapping: Mapping; offset: number; at: number } | undefined {
-  const memfd = memfdOf((3 * HUGE) / PAGE);
-  // Address and offset must be the same in a huge page: mapped once to see where, then there with that offset.
-  const trial = Mapping.map(memfd, { lengthBytes: 2 * HUGE });
-  const offset = Number(trial.address % BigInt(HUGE));
-  trial.unmap();
-  const mapping = mappingOf(memfd, { offset, lengthBytes: 2 * HUGE });
-  const at = alignedOffset(mapping);
-  return (offset + at) % HUGE === 0 ? { memfd, mapping, offset, at } : undefined;
+/** A memfd whose second range of the size of a huge page can be mapped by one: `offset` in the memfd. */
+export function memfdForThp(): { memfd: Memfd; offset: number } {
+  return { memfd: memfdOf((3 * HUGE) / PAGE), offset: HUGE };
+}
+
+/** A mapping in which that range can be one huge page: `at` of the mapping. */
+export function alignedForThp(memfd: Memfd): { mapping: Mapping; at: number } {
+  // Address and offset must be the same within a huge page: mapped once to see where, then there with that offset.
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const trial = Mapping.map(memfd, { lengthBytes: 2 * HUGE });
+    const into = Number(trial.address % BigInt(HUGE));
+    trial.unmap();
+    const mapping = mappingOf(memfd, { offset: into === 0 ? HUGE : into, lengthBytes: 2 * HUGE });
+    if (mapping.address % BigInt(HUGE) === BigInt(into)) return { mapping, at: alignedOffset(mapping) };
+  }
+  throw new Error('no aligned mapping to be had');
 }

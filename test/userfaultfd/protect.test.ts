@@ -67,7 +67,8 @@ test('write protection of what is not registered for it is absent, of no page is
   expect(() => uffd.writeProtect({ region, page: 2 })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
 });
 
-test.each(kinds)('%s, wpAsync: written pages are found and protected again in one step', async (memory) => {
+test.for(kinds)('%s, wpAsync: written pages are found and protected again in one step', async (memory, context) => {
+  requires(context, 'uffd-wp-async', 'pagemap-scan');
   const { mapping, uffd, region } = await written(memory, ['wpAsync']);
   uffd.writeProtect({ region, page: 0, pages: PAGES });
   const dirty = () =>
@@ -86,7 +87,8 @@ test.each(kinds)('%s, wpAsync: written pages are found and protected again in on
   expect(dirty()).toEqual([[7, 1]]);
 });
 
-test('PAGEMAP_SCAN with write protection on memory without wpAsync is EPERM, and says what it takes', async () => {
+test('PAGEMAP_SCAN with write protection on memory without wpAsync is EPERM, and says what it takes', async (context) => {
+  requires(context, 'pagemap-scan');
   const { mapping } = await written('anonymous');
   const scan = () => [...scanPages(mapping, { allOf: ['written'], writeProtect: true })];
   expect(scan).toThrow(
@@ -94,7 +96,8 @@ test('PAGEMAP_SCAN with write protection on memory without wpAsync is EPERM, and
   );
 });
 
-test('scan: all of, any of, not; a span; more runs than one call has room for', async () => {
+test('scan: all of, any of, not; a span; more runs than one call has room for', async (context) => {
+  requires(context, 'pagemap-scan');
   const pages = 2048;
   const mapping = anonymousMapping(pages);
   for (let page = 0; page < pages; page += 2) await mapping.touch(page * PAGE, 1, { write: true });
@@ -108,7 +111,8 @@ test('scan: all of, any of, not; a span; more runs than one call has room for', 
   expect(() => [...scanPages(mapping, { allOf: ['wet' as 'present'] })]).toThrow(/unknown page category wet/);
 });
 
-test('guard pages: SIGSEGV and no message, and a category of their own', async () => {
+test('guard pages: SIGSEGV and no message, and a category of their own', async (context) => {
+  requires(context, 'guard-anon', 'pagemap-guard');
   const mapping = anonymousMapping(3);
   const uffd = userfaultfd();
   uffd.register(mapping, ['missing']);
@@ -117,33 +121,6 @@ test('guard pages: SIGSEGV and no message, and a category of their own', async (
   expect(uffd.queue).toEqual({ pending: 0, total: 0 });
   expect([...scanPages(mapping, { allOf: ['guard'] })].map((run) => run.offset)).toEqual([PAGE]);
   expect(pageEntries(mapping).map((entry) => entry.guard)).toEqual([false, true, false]);
-});
-
-test('move: the page changes its place without a copy, whoever waits for it goes on', async (context) => {
-  requires(context, 'uffd-move');
-  const source = anonymousMapping(2);
-  await source.write(0, filled(5, 2 * PAGE));
-  const mapping = anonymousMapping(4);
-  const uffd = userfaultfd();
-  const region = uffd.register(mapping, ['missing']);
-  const reading = mapping.read(PAGE, PAGE, { signal: deadline() });
-  const fault = await nextFault(uffd);
-  expect(uffd.move(fault, source.address).kind).toBe('installed');
-  expect(await reading).toEqual(filled(5));
-  expect(pageEntries(source).map((entry) => entry.present)).toEqual([false, true]);
-  // A hole in the source.
-  expect(uffd.move({ region, page: 2 }, source.address).kind).toBe('absent');
-  expect(uffd.move({ region, page: 2, pages: 2 }, source.address, { allowSourceHoles: true }).kind).toBe('installed');
-  expect(uffd.move({ region, page: 1 }, source.address + BigInt(PAGE)).kind).not.toBe('installed');
-});
-
-test('move of shared memory is refused before the call: no kernel can', () => {
-  const mapping = mappingOf(memfdOf(1));
-  const uffd = userfaultfd();
-  const region = uffd.register(mapping, ['missing']);
-  expect(() => uffd.move({ region, page: 0 }, mapping.address)).toThrow(
-    expect.objectContaining({ code: 'ERR_NOT_FOR_MEMORY' }),
-  );
 });
 
 test('a batch: every answer with an outcome of its own, in order', async () => {

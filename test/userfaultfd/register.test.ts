@@ -53,7 +53,8 @@ test.each<[string, () => Mapping, RegisterModeName[], string]>([
   expect(() => uffd.register(make(), modes)).toThrow(error);
 });
 
-test('a file that is not memory is EINVAL', () => {
+test('a file that is not memory is EINVAL', (context) => {
+  requires(context, 'disk');
   const memfd = memfdOf(1);
   const text = readFileSync('/proc/self/maps', 'utf8');
   // The program itself: a private mapping of a regular file.
