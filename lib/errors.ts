@@ -29,6 +29,7 @@ export const errorCodes = {
   ERR_VCPU_STUCK: 'A vCPU did not stop in time: it waits in a page fault that nobody answers.',
   ERR_GUEST_MEMORY: 'The guest touched memory that cannot be had: poisoned, truncated, unmapped, or never served.',
   ERR_GUEST_MEMFD_REGISTRATION: 'This kernel registers no guest_memfd with userfaultfd.',
+  ERR_GUEST_MEMFD_POLICY: 'This kernel takes a NUMA policy for guest_memfd, and ignores it.',
   ERR_GUEST_FAILED: 'The guest has crashed, has found wrong bytes, or did something the VMM does not know.',
   ERR_SNAPSHOT_INVALID: 'The snapshot is incomplete, corrupt, truncated, or of another version or machine.',
 } as const;

@@ -27,7 +27,7 @@ export class FaultingMemory implements Disposable {
     this.mapping = mapping;
     this.memfd = memfd;
     this.#owned = owned === 'owned';
-    this.kind = memfd === undefined ? 'anonymous' : 'shmem';
+    this.kind = mapping.kind.name;
     this.userfaultfd = Userfaultfd.open();
     this.region = this.userfaultfd.register(mapping, memfd === undefined ? ['missing'] : ['missing', 'minor']);
   }

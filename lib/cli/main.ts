@@ -19,6 +19,8 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 const program = new Command('uffd')
   .description('Linux page faults served from userspace')
   .version(version)
+  // Else `uffd bench vcpu --json` would be the option of `uffd bench`.
+  .enablePositionalOptions()
   .exitOverride()
   .configureOutput({
     outputError: (text, write) => {

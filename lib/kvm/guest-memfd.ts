@@ -2,6 +2,7 @@
 import { KernelError, UffdError, checked } from '../errors.js';
 import { guestMemfd } from '../memory/kinds/guest-memfd.js';
 import type { MemoryKind } from '../memory/kinds/kind.js';
+import type { MemoryPolicy } from '../memory/mempolicy.js';
 import { type MapOptions, Mapping, type MappableMemory } from '../memory/mapping.js';
 import { pageSize } from '../memory/page-size.js';
 import type { NativeMemfd } from '../native/contract.js';
@@ -104,6 +105,22 @@ export class GuestMemfd implements MappableMemory, Disposable {
         : 'a guest_memfd without the flag initShared cannot be registered with userfaultfd';
       throw new UffdError('ERR_GUEST_MEMFD_REGISTRATION', why, { cause: error });
     }
+  }
+
+  /**
+   * mbind(2) through a mapping: on which NUMA nodes pages of the range are allocated from now on; those that are there
+   * stay. Since Linux 6.19 it is a property of the memory.
+   * @throws UffdError ERR_GUEST_MEMFD_POLICY before 6.19, where mbind(2) succeeds all the same; KernelError EINVAL, ENODEV
+   *   without the flag `mmap`
+   */
+  setPolicy(policy: MemoryPolicy, offset = 0, lengthBytes = this.sizeBytes - offset): void {
+    using one = this.map({ offset, lengthBytes });
+    one.setPolicy(policy);
+    // What is kept with one mapping only, another one does not know.
+    using other = this.map({ offset, lengthBytes });
+    if (other.policyAt(0).mode === policy.mode) return;
+    const why = 'this kernel takes a policy for guest_memfd, and ignores it: Linux 6.19 or later keeps it';
+    throw new UffdError('ERR_GUEST_MEMFD_POLICY', why);
   }
 
   /**

@@ -1,8 +1,10 @@
 // The sessions of one serving worker: by the slot an event carries, and in small sets for those that need looking after,
 // so that a thousand idle ones cost nothing.
-import { KernelError, messageOf } from '../errors.js';
+import { KernelError, checked, messageOf } from '../errors.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
 import type { NativeFaultQueue } from '../native/contract.js';
+import { native } from '../native/load.js';
+import { registerMask } from '../userfaultfd/features.js';
 import type { AttachMessage, FromServing, SessionStats, SessionSummary } from './messages.js';
 import { PageState } from './page-states.js';
 import { Session } from './session.js';
@@ -53,6 +55,7 @@ export class Sessions {
     const slot = this.#queue.add(message.userfaultfd, message.memory);
     try {
       if (slot < 0) throw new KernelError(slot, 'epoll_ctl');
+      if (message.fill === 'continue') keepUnseen(message);
       const kind = memoryKinds[message.kind];
       const writable = message.memory >= 0;
       const { attention } = this;
@@ -110,4 +113,21 @@ export class Sessions {
 function summaryOf(session: Session): SessionSummary {
   const waiting = Array.from(session.waiting, ([page, { reason }]) => ({ page, reason }));
   return { session: session.id, pages: session.pages, waiting, ...session.counters };
+}
+
+/**
+ * Pages that are written into the memory, and then shown, are in its page cache before all of their bytes are. Only a range
+ * that is registered for minor faults too keeps everybody from seeing them so. Where it is already, this changes nothing.
+ */
+function keepUnseen({ userfaultfd, regions, kind }: AttachMessage): void {
+  const descriptor = new (native().Userfaultfd)(checked(native().duplicateFd(userfaultfd), 'fcntl'));
+  try {
+    for (const { start, size } of regions) {
+      const ioctls = descriptor.register(start, size, registerMask(['missing', 'minor']));
+      const detail = `to fill ${kind} memory by writing it needs minor faults: fill it by copy`;
+      if (typeof ioctls === 'number') throw new KernelError(ioctls, 'UFFDIO_REGISTER', detail);
+    }
+  } finally {
+    descriptor.close();
+  }
 }

@@ -92,8 +92,7 @@ class FileSource implements PageSource {
 
   // Where it is not to be had (a writer, another owner, a file system without leases) pages are read instead.
   #hold(): void {
-    const seconds = Number(readFileSync('/proc/sys/fs/lease-break-time', 'utf8'));
-    if (seconds < LEAST_LEASE_BREAK_SECONDS) return;
+    if (leaseBreakSeconds() < LEAST_LEASE_BREAK_SECONDS) return;
     const address = this.#file.hold();
     if (address > 0) this.#mapping = address;
   }
@@ -102,5 +101,14 @@ class FileSource implements PageSource {
     if (this.#mapping === 0) return;
     this.#mapping = 0;
     this.#file.letGo();
+  }
+}
+
+/** 0 on a kernel without leases (CONFIG_FILE_LOCKING). */
+function leaseBreakSeconds(): number {
+  try {
+    return Number(readFileSync('/proc/sys/fs/lease-break-time', 'utf8'));
+  } catch {
+    return 0;
   }
 }

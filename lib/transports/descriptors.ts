@@ -37,6 +37,7 @@ export function checkUserfaultfd(fd: number): void {
 
 /** The memory behind the mappings, and whether the server may write to it. */
 export interface CheckedMemory {
+  readonly file: 'memfd' | 'guest_memfd';
   readonly writable: boolean;
   readonly pageSize: number;
   readonly sizeBytes: number;
@@ -44,17 +45,30 @@ export interface CheckedMemory {
 
 /**
  * Checks the second descriptor. Only memory that its owner has sealed against shrinking is ever written: writing would let
- * it grow again. It is not sealed here: F_ADD_SEALS takes the inode's lock, which a client can hold for as long as it
+ * it grow again. A guest_memfd has no seals, and never another size. It is not sealed here: F_ADD_SEALS takes the inode's lock, which a client can hold for as long as it
  * likes (with a write to the memfd from memory that nobody serves), and we would be as unkillable as it is stuck.
- * @throws UffdError ERR_HANDOFF_REFUSED unless it is a memfd
+ * @param trusted whether the peer could not do worse than to name a file like a guest_memfd
+ * @throws UffdError ERR_HANDOFF_REFUSED unless it is a memfd or a guest_memfd
  */
-export function checkMemory(fd: number): CheckedMemory {
+export function checkMemory(fd: number, trusted: boolean): CheckedMemory {
   const mask = native().sealsOf(fd);
-  if (mask < 0) refuse(`the second descriptor is not a memfd but ${linkOf(fd)}`);
+  const file = mask >= 0 ? 'memfd' : 'guest_memfd';
+  if (mask < 0 && !isGuestMemfd(linkOf(fd), trusted)) {
+    refuse(`the second descriptor is neither a memfd nor a guest_memfd but ${linkOf(fd)}`);
+  }
   const duplicate = native().duplicateFd(fd);
   if (duplicate < 0) refuse('too many open files in the server');
   using memfd = Memfd.adopt(duplicate);
-  const sealed = (mask & Seal.shrink) !== 0 && (mask & (Seal.write | Seal.futureWrite)) === 0;
+  const sealed =
+    file === 'guest_memfd' || ((mask & Seal.shrink) !== 0 && (mask & (Seal.write | Seal.futureWrite)) === 0);
   const readOnly = (openFlags(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) & O_ACCMODE) === 0;
-  return { writable: sealed && !readOnly, pageSize: memfd.pageSize, sizeBytes: memfd.sizeBytes };
+  return { file, writable: sealed && !readOnly, pageSize: memfd.pageSize, sizeBytes: memfd.sizeBytes };
+}
+
+/**
+ * By its name: all that can be asked of it without calling into a file system. Up to Linux 6.18 no file can have it; from
+ * 6.19 on it is that of a deleted file, which somebody with a mount namespace of his own could make.
+ */
+function isGuestMemfd(link: string, trusted: boolean): boolean {
+  return link === 'anon_inode:[kvm-gmem]' || (trusted && link === '/[kvm-gmem] (deleted)');
 }

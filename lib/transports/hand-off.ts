@@ -1,8 +1,9 @@
 // The client half: hands memory to a fault server and keeps watch over it.
 import { addAbortListener } from 'node:events';
 import { KernelError, UffdError } from '../errors.js';
+import type { GuestMemfd } from '../kvm/guest-memfd.js';
 import type { Mapping } from '../memory/mapping.js';
-import type { Memfd } from '../memory/memfd.js';
+import { Memfd } from '../memory/memfd.js';
 import { native } from '../native/load.js';
 import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
 import { Connection } from './connection.js';
@@ -12,8 +13,8 @@ import type { WireMapping } from './mappings.js';
 export interface HandOffOptions {
   /** Registers the mappings already. Keep it open: its closing would let the memory read as zeroes. */
   readonly userfaultfd: Userfaultfd;
-  /** The memory behind shared mappings; none for anonymous memory. Is sealed against shrinking, where it can be. */
-  readonly memfd?: Memfd;
+  /** The memory behind shared mappings; none for anonymous memory. A memfd is sealed against shrinking, where it can be. */
+  readonly memfd?: Memfd | GuestMemfd;
   /** `offset`: where the mapping's bytes begin in the source and in the memfd. */
   readonly mappings: readonly { readonly mapping: Mapping; readonly offset: number }[];
   readonly signal?: AbortSignal;
@@ -117,7 +118,7 @@ export async function handOff(socketPath: string, options: HandOffOptions): Prom
       page_size: mapping.pageSize,
     }));
     const descriptors = memfd === undefined ? [userfaultfd.fd] : [userfaultfd.fd, memfd.fd];
-    if (memfd !== undefined) sealAgainstShrinking(memfd);
+    if (memfd instanceof Memfd) sealAgainstShrinking(memfd);
     const messages = new MessageReader(connection);
     sendUnlessRefused(connection, JSON.stringify(wire), descriptors);
     const session = await accepted(messages, timeoutMs, signal);

@@ -133,7 +133,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
         if (peer.pidfd >= 0) native().closeFd(peer.pidfd);
         return;
       }
-      const { attachment, dialect } = this.#check(text, descriptors);
+      const { attachment, dialect } = this.#check(text, descriptors, ownUids().includes(peer.uid));
       const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd });
       this.#accepted(session, { connection, dialect, pidfd: peer.pidfd }, peer);
     } catch (error) {
@@ -161,25 +161,25 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   }
 
   #checkPeer(uid: number): void {
-    const allowed = [0, process.getuid?.() ?? 0, ...(this.#options.allowUids ?? [])];
+    const allowed = [...ownUids(), ...(this.#options.allowUids ?? [])];
     if (!allowed.includes(uid)) throw new UffdError('ERR_HANDOFF_REFUSED', `user ${uid} is not allowed to connect`);
   }
 
   /** Takes the descriptors out of the array when all is well: they are the server's then. */
-  #check(text: string, descriptors: number[]) {
+  #check(text: string, descriptors: number[], trusted: boolean) {
     const [userfaultfd, memory, ...more] = descriptors;
     if (userfaultfd === undefined) throw new UffdError('ERR_HANDOFF_REFUSED', 'no userfaultfd came with the handshake');
     if (more.length > 0) throw new UffdError('ERR_HANDOFF_REFUSED', 'more than a userfaultfd and a memfd came along');
     checkUserfaultfd(userfaultfd);
     const { dialect, mappings } = parseHandshake(text, descriptors.length, pageSize());
     const page = checkMappings(mappings, this.#server.source.sizeBytes, pageSize());
-    const checked = memory === undefined ? undefined : checkMemory(memory);
+    const checked = memory === undefined ? undefined : checkMemory(memory, trusted);
     if (checked !== undefined) {
       const end = Math.max(...mappings.map(({ offset, size }) => offset + size));
       const refusal =
         checked.sizeBytes < end
-          ? `the memfd has ${checked.sizeBytes} bytes, the mappings end at ${end}`
-          : `the memfd has pages of ${checked.pageSize} bytes, page_size is ${page}`;
+          ? `the ${checked.file} has ${checked.sizeBytes} bytes, the mappings end at ${end}`
+          : `the ${checked.file} has pages of ${checked.pageSize} bytes, page_size is ${page}`;
       if (checked.sizeBytes < end || checked.pageSize !== page) throw new UffdError('ERR_HANDOFF_REFUSED', refusal);
     }
     const writable = memory !== undefined && checked?.writable === true;
@@ -188,7 +188,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     const attachment = {
       userfaultfd,
       ...(writable && { memory }),
-      kind: kindOf(memory !== undefined, page, pageSize()).name,
+      kind: kindOf(checked?.file, page, pageSize()).name,
       pageSize: page,
       regions: mappings.map((one) => ({ start: BigInt(one.base_host_virt_addr), size: one.size, offset: one.offset })),
     };
@@ -256,4 +256,9 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       if (this.listenerCount('error') > 0) this.emit('error', error as Error);
     }
   }
+}
+
+/** Users who can do anything to this process anyway. */
+function ownUids(): number[] {
+  return [0, process.getuid?.() ?? 0];
 }

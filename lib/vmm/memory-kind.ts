@@ -1,5 +1,6 @@
 // The memory of a guest, of each kind that can be served.
 import { KernelError, UffdError } from '../errors.js';
+import type { GuestMemfd } from '../kvm/guest-memfd.js';
 import type { MemorySlot } from '../kvm/memory-slot.js';
 import type { Vm } from '../kvm/vm.js';
 import { Mapping } from '../memory/mapping.js';
@@ -15,7 +16,7 @@ import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
 export type GuestMemoryKind = 'memfd' | 'anon' | 'hugetlb' | 'guest_memfd';
 
 /**
- * How missing pages come: `minor` by writing them into the memfd and showing them (UFFDIO_CONTINUE), `missing` by
+ * How missing pages come: `minor` by writing them into the memory's file and showing them (UFFDIO_CONTINUE), `missing` by
  * UFFDIO_COPY.
  */
 export type LazyMode = 'minor' | 'missing';
@@ -24,22 +25,19 @@ export class GuestMemory implements Disposable {
   readonly kind: GuestMemoryKind;
   readonly mapping: Mapping;
   /** What is handed to the fault server beside the userfaultfd. */
-  readonly memfd: Memfd | undefined;
+  readonly file: Memfd | GuestMemfd | undefined;
   readonly #register: (userfaultfd: Userfaultfd, modes: readonly RegisterModeName[]) => Region;
-  readonly #close: () => void;
 
   private constructor(
     kind: GuestMemoryKind,
     mapping: Mapping,
-    file?: Memfd,
+    file?: Memfd | GuestMemfd,
     register?: GuestMemory['register'],
-    close: () => void = () => undefined,
   ) {
     this.kind = kind;
     this.mapping = mapping;
-    this.memfd = file;
+    this.file = file;
     this.#register = register ?? ((userfaultfd, modes) => userfaultfd.register(mapping, modes));
-    this.#close = close;
   }
 
   /** @throws KernelError ENOMEM for hugetlb with too small a pool */
@@ -51,9 +49,7 @@ export class GuestMemory implements Disposable {
         const file = vm.createGuestMemfd({ sizeBytes, flags: ['mmap', 'initShared'] });
         const mapping = file.map();
         const register: GuestMemory['register'] = (userfaultfd, modes) => file.register(userfaultfd, mapping, modes);
-        return new GuestMemory(kind, mapping, undefined, register, () => {
-          file.close();
-        });
+        return new GuestMemory(kind, mapping, file, register);
       }
       case 'memfd':
         return GuestMemory.#ofMemfd(kind, Memfd.create({ sizeBytes, name: 'guest' }));
@@ -86,8 +82,7 @@ export class GuestMemory implements Disposable {
   close(): void {
     this.mapping.detachViews();
     this.mapping.unmap();
-    this.memfd?.close();
-    this.#close();
+    this.file?.close();
   }
 
   [Symbol.dispose](): void {
@@ -98,7 +93,7 @@ export class GuestMemory implements Disposable {
 /** What a mode registers. @throws UffdError ERR_INVALID_ARGUMENT */
 export function registerModes(kind: GuestMemoryKind, mode: LazyMode): RegisterModeName[] {
   if (mode === 'missing') return ['missing'];
-  if (kind === 'memfd' || kind === 'hugetlb') return ['missing', 'minor'];
+  if (kind !== 'anon') return ['missing', 'minor'];
   throw new UffdError(
     'ERR_INVALID_ARGUMENT',
     `${kind} memory has no minor faults that another process can serve: use missing`,

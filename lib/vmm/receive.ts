@@ -68,7 +68,7 @@ async function runReceived(
   await using closing = new ClosingVm(kvm.createVm(), served);
   const { vm } = closing;
   using memory = GuestMemory.create('memfd', sizeBytes, vm);
-  await served.attach(server, memory as GuestMemory & { memfd: Memfd }, source.gone);
+  await served.attach(server, memory as GuestMemory & { file: Memfd }, source.gone);
   vm.setMemory(memory.slot());
   const machine = new Machine(kvm, vm, { vcpus: manifest.vcpus.length, onSerial });
   putVcpus(machine, manifest);

@@ -49,8 +49,8 @@ export async function runGuest(options: RunOptions): Promise<RunReport> {
   using kvm = Kvm.open();
   await using vm = kvm.createVm();
   using memory = GuestMemory.create('memfd', memoryBytes, vm);
-  memory.memfd!.write(pageTables(memoryBytes), Layout.pageTables);
-  memory.memfd!.write(guestProgram, Layout.code);
+  await memory.mapping.write(Layout.pageTables, pageTables(memoryBytes));
+  await memory.mapping.write(Layout.code, guestProgram);
   vm.setMemory(memory.slot());
   const machine = new Machine(kvm, vm, { vcpus, onSerial: options.onSerial });
   const work: GuestWork = { start: Layout.data, end: memoryBytes, strideBytes };

@@ -26,11 +26,11 @@ export class ServedMemory implements Disposable {
 
   /** Registers it and hands it to the fault server at a socket. */
   async handOver(socket: string, memory: GuestMemory, mode: LazyMode | undefined, signal: AbortSignal): Promise<void> {
-    const { mapping, memfd } = memory;
+    const { mapping, file } = memory;
     const userfaultfd = this.#register(memory, mode);
     this.#handoff = await handOff(socket, {
       userfaultfd,
-      ...(memfd !== undefined && { memfd }),
+      ...(file !== undefined && { memfd: file }),
       mappings: [{ mapping, offset: 0 }],
       signal,
     });
@@ -41,12 +41,12 @@ export class ServedMemory implements Disposable {
    * Registers it and hands it to a fault server of this process.
    * @param done rejects when the source of the pages has gone
    */
-  async attach(server: FaultServer, memory: GuestMemory & { memfd: Memfd }, done: Promise<unknown>): Promise<void> {
-    const { mapping, memfd } = memory;
+  async attach(server: FaultServer, memory: GuestMemory & { file: Memfd }, done: Promise<unknown>): Promise<void> {
+    const { mapping, file } = memory;
     const userfaultfd = this.#register(memory, 'minor');
-    memfd.addSeals('shrink');
+    file.addSeals('shrink');
     const regions = [{ start: mapping.address, size: mapping.lengthBytes, offset: 0 }];
-    await server.attach({ userfaultfd, memory: memfd, kind: 'shmem', pageSize: mapping.pageSize, regions });
+    await server.attach({ userfaultfd, memory: file, kind: 'shmem', pageSize: mapping.pageSize, regions });
     this.#done = done;
   }
 
@@ -56,7 +56,7 @@ export class ServedMemory implements Disposable {
   }
 
   #register(memory: GuestMemory, mode: LazyMode | undefined): Userfaultfd {
-    const modes = registerModes(memory.kind, mode ?? (memory.memfd === undefined ? 'missing' : 'minor'));
+    const modes = registerModes(memory.kind, mode ?? (memory.file === undefined ? 'missing' : 'minor'));
     this.#userfaultfd = Userfaultfd.open();
     this.region = memory.register(this.#userfaultfd, modes);
     return this.#userfaultfd;

@@ -104,8 +104,11 @@ Napi::Value KvmVmObject::clear_dirty_log(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), vm_->clear_dirty_log(slot, first_page, pages, bitmap.data));
 }
 
+// close(): the memory of the slots is let go of with the last vCPU, not with this object, which lives until it is
+// collected.
 Napi::Value KvmVmObject::close(const Napi::CallbackInfo& info) {
   vm_->close();
+  vm_ = std::make_shared<KvmVm>(UniqueFd());
   return info.Env().Undefined();
 }
 

@@ -4,12 +4,33 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
+#include "guarded_access.h"
 #include "userfaultfd.h"
 
 namespace uffd {
 
 namespace {
+
+struct Copy {
+  void* target;
+  const void* source;
+  uint64_t length;
+};
+
+void copy_bytes(void* argument) {
+  const auto* copy = static_cast<const Copy*>(argument);
+  std::memcpy(copy->target, copy->source, copy->length);
+}
+
+// Where there is no process_vm_writev(2): without CONFIG_CROSS_MEMORY_ATTACH, and under some seccomp filters.
+int64_t copy_guarded(void* target, uint64_t source, uint64_t length) {
+  GuardedAccess::install_handlers();
+  Copy copy{target, reinterpret_cast<const void*>(source), length};
+  GuardedAccess access;
+  return access.run(copy_bytes, &copy).kind == AccessOutcome::kDone ? static_cast<int64_t>(length) : -EFAULT;
+}
 
 // SAFETY: the kernel checks both ranges (EFAULT); the target lies in a mapping that cannot shrink, checked here.
 int64_t write_memory(const Mapping& memory, uint64_t source, uint64_t length, uint64_t offset) {
@@ -18,6 +39,7 @@ int64_t write_memory(const Mapping& memory, uint64_t source, uint64_t length, ui
   iovec from{reinterpret_cast<void*>(source), length};
   iovec to{memory.data() + offset, length};
   ssize_t written = ::process_vm_writev(::getpid(), &from, 1, &to, 1, 0);
+  if (written < 0 && (errno == ENOSYS || errno == EPERM)) return copy_guarded(to.iov_base, source, length);
   return written < 0 ? -errno : written;
 }
 

@@ -152,9 +152,12 @@ describe('restore', () => {
   test('guest_memfd: eagerly; lazily where the kernel registers it, else with the reason', async (context) => {
     requires(context, 'guest-memfd');
     expect(await restored('--memory-kind', 'guest_memfd', '--eager')).toMatchObject({ checksum });
-    const { code, stdout, stderr } = await uffd(['vmm', 'restore', snapshot, '--memory-kind', 'guest_memfd']);
-    if (code === 0) expect(stdout).toContain(checksum);
-    else expect(stderr).toMatch(/^uffd: this kernel cannot register guest_memfd .*mainline up to 7\.3/);
+    for (const mode of ['minor', 'missing']) {
+      const lazily = ['vmm', 'restore', snapshot, '--memory-kind', 'guest_memfd', '--mode', mode];
+      const { code, stdout, stderr } = await uffd(lazily);
+      if (code === 0) expect(stdout).toContain(checksum);
+      else expect(stderr).toMatch(/^uffd: this kernel cannot register guest_memfd .*mainline up to 7\.3/);
+    }
   });
 
   test.each([

@@ -18,8 +18,8 @@ export function openKvm(): Kvm {
   return kvm;
 }
 
-export function newVm(): Vm {
-  const vm = openKvm().createVm();
+export function newVm(type = 0): Vm {
+  const vm = openKvm().createVm({ type });
   onTestFinished(() => vm.close(milliseconds(2000)).catch(() => undefined));
   return vm;
 }
@@ -46,9 +46,13 @@ export function vcpuAtCode(vm: Vm, id = 0): Vcpu {
 }
 
 /** A guest with 4 MiB of memory from address 0 on. */
-export async function guestOf(code: readonly number[], mapping = anonymousMapping(GUEST_BYTES / 4096)): Promise<Guest> {
+export async function guestOf(
+  code: readonly number[],
+  mapping = anonymousMapping(GUEST_BYTES / 4096),
+  vmType = 0,
+): Promise<Guest> {
   await load(mapping, code);
-  const vm = newVm();
+  const vm = newVm(vmType);
   vm.setMemory({ slot: 0, address: 0, lengthBytes: GUEST_BYTES, mapping });
   return { vm, vcpu: vcpuAtCode(vm), mapping };
 }

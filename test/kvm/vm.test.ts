@@ -1,8 +1,8 @@
 // Memory slots, the dirty log, attributes, and closing in every order.
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Kvm, type MemorySlot } from '../../dist/index.js';
-import { PAGE, anonymousMapping } from '../support/memory.js';
+import { Kvm, Mapping, type MemorySlot } from '../../dist/index.js';
+import { PAGE, anonymousMapping, memfdOf } from '../support/memory.js';
 import { requires } from '../support/requires.js';
 import { mappingsOf, openDescriptors } from '../support/resources.js';
 import { DATA, FOREVER, GUEST_BYTES, HLT, guestOf, load64, newVm, runTo, store64 } from './support.js';
@@ -136,6 +136,16 @@ test('private memory: converted where the VM type has it, and explained where no
 });
 
 describe('closing', () => {
+  test('the memory is let go of at once: it does not wait to be collected', async () => {
+    const memfd = memfdOf(GUEST_BYTES / PAGE, 'given-back');
+    const { vm, vcpu, mapping } = await guestOf(HLT, Mapping.map(memfd));
+    await runTo(vcpu, 'hlt');
+    mapping.unmap();
+    expect(mappingsOf('given-back')).toBe(1);
+    await vm.close();
+    expect(mappingsOf('given-back')).toBe(0);
+  });
+
   const orders: [string, ('kvm' | 'vm' | 'vcpu' | 'mapping')[]][] = [
     ['from the inside', ['vcpu', 'vm', 'kvm', 'mapping']],
     ['from the outside', ['kvm', 'mapping', 'vm', 'vcpu']],

@@ -165,7 +165,8 @@ test('unmapped: every use is ERR_CLOSED, unmapping again is harmless', async () 
 });
 
 test('kinds: huge pages by page size, shmem by its descriptor', () => {
-  expect(kindOf(true, 2 ** 21, PAGE)).toBe(memoryKinds.hugetlb);
-  expect(kindOf(true, PAGE, PAGE)).toBe(memoryKinds.shmem);
-  expect(kindOf(false, PAGE, PAGE)).toBe(memoryKinds.anonymous);
+  expect(kindOf('memfd', 2 ** 21, PAGE)).toBe(memoryKinds.hugetlb);
+  expect(kindOf('memfd', PAGE, PAGE)).toBe(memoryKinds.shmem);
+  expect(kindOf(undefined, PAGE, PAGE)).toBe(memoryKinds.anonymous);
+  expect(kindOf('guest_memfd', PAGE, PAGE)).toBe(memoryKinds.guest_memfd);
 });

@@ -104,6 +104,20 @@ describe('sessions', () => {
   });
 });
 
+describe('filled by writing', () => {
+  it('memory that its client has registered for missing faults alone shows no page before all of it is there', async () => {
+    const server = await serverOf({ source: objectSource(counting(), { sizeBytes }), fill: 'continue' });
+    using client = new Client(PAGES);
+    client.userfaultfd.unregister(client.mapping);
+    client.userfaultfd.register(client.mapping, ['missing']);
+    await client.attach(server);
+    // As if half of the page's bytes had been written: nobody may see it so.
+    client.memfd?.write(Buffer.alloc(PAGE / 2, 77), 3 * PAGE);
+    expect(await client.read(3)).toEqual(patterns(3, 1));
+    expect(await client.read(0, PAGES)).toEqual(patterns(0, PAGES));
+  });
+});
+
 describe('slow sources', () => {
   it('a page is fetched once, however many threads wait for it', async () => {
     const source = counting(200);

@@ -165,6 +165,10 @@ const checks = {
       ? undefined
       : 'guest_memfd cannot be mapped here (Linux 6.18)';
   }),
+  'kvm-private-memory': kvm((opened) => {
+    const types = opened.vmTypes.filter((type) => type !== 0);
+    return types.length > 0 ? undefined : 'this KVM has no VM type with private memory';
+  }),
 } satisfies Record<string, Check>;
 
 export type Capability = keyof typeof checks;

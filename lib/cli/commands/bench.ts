@@ -1,12 +1,13 @@
 // `uffd bench`: the server's figures on this machine, beside those of a plain C handler.
 import Table from 'cli-table3';
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { type BenchOptions, benchmark } from '../../bench/benchmark.js';
 import type { BenchReport } from '../../bench/report.js';
 import { UffdError } from '../../errors.js';
 import { isSupported } from '../../supported.js';
 import { ExitCode, onStopRequest } from '../exit.js';
-import { wholeNumber } from '../options.js';
+import { pattern, wholeNumber } from '../options.js';
+import { addBenchVcpu } from './bench-vcpu.js';
 
 interface BenchCommandOptions {
   quick: boolean;
@@ -17,7 +18,7 @@ interface BenchCommandOptions {
 }
 
 export function addBench(program: Command): void {
-  program
+  const bench = program
     .command('bench')
     .description('measure the fault server against a plain C handler, on this machine')
     .option('--quick', 'every row, smaller: within a minute', false)
@@ -35,13 +36,14 @@ export function addBench(program: Command): void {
         '\nA full run takes about ten minutes and 3 GB of memory, and wants an idle machine.',
     )
     .action(async (options: BenchCommandOptions) => {
-      const report = await bench(options);
+      const report = await measure(options);
       process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : `${readable(report)}\n`);
       process.exitCode = ExitCode.ok;
     });
+  addBenchVcpu(bench);
 }
 
-async function bench(options: BenchCommandOptions): Promise<BenchReport> {
+async function measure(options: BenchCommandOptions): Promise<BenchReport> {
   const { supported, reason } = isSupported();
   if (!supported) throw new UffdError('ERR_UNSUPPORTED_PLATFORM', reason ?? 'there is no userfaultfd here');
   const stop = new AbortController();
@@ -62,14 +64,6 @@ async function bench(options: BenchCommandOptions): Promise<BenchReport> {
   } finally {
     line.clear();
     forget();
-  }
-}
-
-function pattern(text: string): RegExp {
-  try {
-    return new RegExp(text, 'i');
-  } catch {
-    throw new InvalidArgumentError('Give a part of a name, or a regular expression.');
   }
 }
 

@@ -2,8 +2,11 @@
 import { createHash } from 'node:crypto';
 import { type Command, Option } from 'commander';
 import { UffdError } from '../../errors.js';
+import { GuestMemfd } from '../../kvm/guest-memfd.js';
+import { Kvm } from '../../kvm/kvm.js';
 import { Mapping } from '../../memory/mapping.js';
 import { Memfd } from '../../memory/memfd.js';
+import { roundUpToPages } from '../../memory/page-size.js';
 import { handOff } from '../../transports/hand-off.js';
 import { Userfaultfd } from '../../userfaultfd/userfaultfd.js';
 import { ExitCode, onStopRequest } from '../exit.js';
@@ -14,6 +17,7 @@ import { percentileUs, touchOrder, touchPages } from '../../bench/touching.js';
 interface TouchCommandOptions {
   socket: string;
   size: number;
+  memoryKind: 'memfd' | 'guest_memfd';
   order: 'sequential' | 'random';
   threads: number;
   userModeOnly: boolean;
@@ -43,6 +47,11 @@ export function addTouch(program: Command): void {
     .requiredOption('--socket <path>', 'where the fault server listens')
     .requiredOption('--size <bytes>', 'bytes of the snapshot, e.g. 4097, 100M, 1G', byteCount)
     .addOption(
+      new Option('--memory-kind <kind>', 'what the memory is made of; guest_memfd needs KVM and a kernel that can')
+        .choices(['memfd', 'guest_memfd'])
+        .default('memfd'),
+    )
+    .addOption(
       new Option('--order <order>', 'order of the touches').choices(['sequential', 'random']).default('sequential'),
     )
     .option('--threads <n>', 'threads that touch', wholeNumber(1, 1024), 1)
@@ -63,15 +72,21 @@ export function addTouch(program: Command): void {
 
 async function touch(options: TouchCommandOptions, stop: AbortController): Promise<TouchReport> {
   const { signal } = stop;
-  using memfd = Memfd.create({ sizeBytes: options.size, name: 'uffd-touch' });
-  using mapping = Mapping.map(memfd);
+  using file = await memoryFile(options);
+  using mapping = Mapping.map(file);
   // Open to the end: were it closed, pages that nobody has filled would read as zeroes.
   using userfaultfd = Userfaultfd.open({ userModeOnly: options.userModeOnly });
-  userfaultfd.register(mapping, ['missing', 'minor']);
+  if (file instanceof GuestMemfd) file.register(userfaultfd, mapping, ['missing', 'minor']);
+  else userfaultfd.register(mapping, ['missing', 'minor']);
   const pages = mapping.lengthBytes / mapping.pageSize;
   const order = touchOrder(pages, options.order);
   const started = performance.now();
-  using handoff = await handOff(options.socket, { userfaultfd, memfd, mappings: [{ mapping, offset: 0 }], signal });
+  using handoff = await handOff(options.socket, {
+    userfaultfd,
+    memfd: file,
+    mappings: [{ mapping, offset: 0 }],
+    signal,
+  });
   handoff.done.catch((error: unknown) => {
     stop.abort(error);
   });
@@ -99,6 +114,14 @@ async function touch(options: TouchCommandOptions, stop: AbortController): Promi
   } finally {
     bar.stop();
   }
+}
+
+async function memoryFile({ memoryKind, size }: TouchCommandOptions): Promise<Memfd | GuestMemfd> {
+  if (memoryKind === 'memfd') return Memfd.create({ sizeBytes: size, name: 'uffd-touch' });
+  using kvm = Kvm.open();
+  // Of a VM that nothing runs in: the memory keeps it alive.
+  await using vm = kvm.createVm();
+  return vm.createGuestMemfd({ sizeBytes: roundUpToPages(size), flags: ['mmap', 'initShared'] });
 }
 
 /** SHA-256 of exactly `sizeBytes` bytes, read through the mapping; what follows in the last page must be zero. */

@@ -19,9 +19,14 @@ export const memoryKinds = {
 } as const satisfies { readonly [name in MemoryKind['name']]: MemoryKind };
 
 /** The kind behind a mapping somebody hands over: by what its memory descriptor is, and its page size. */
-export function kindOf(hasMemory: boolean, regionPageSize: number, basePageSize: number): MemoryKind {
+export function kindOf(
+  file: 'memfd' | 'guest_memfd' | undefined,
+  regionPageSize: number,
+  basePageSize: number,
+): MemoryKind {
   if (regionPageSize !== basePageSize) return hugetlb;
-  return hasMemory ? shmem : anonymous;
+  if (file === 'guest_memfd') return guestMemfd;
+  return file === 'memfd' ? shmem : anonymous;
 }
 
 /** The kind of a mapping of a memfd. */
