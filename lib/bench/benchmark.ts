@@ -1,15 +1,13 @@
 // The whole run: every trial in its order, then the report.
-import { cpus, loadavg, release, totalmem } from 'node:os';
-import { pageSize } from '../memory/page-size.js';
 import { BenchContext } from './bench-context.js';
 import type { Measured } from './contestant.js';
 import { limitTrials, runLimit } from './limits.js';
 import { mainThread } from './main-thread.js';
-import type { BenchReport, Comparison, Extra, Limit, MachineFacts, Noise } from './report.js';
+import type { BenchReport, Extra, Limit } from './report.js';
 import { runIdle, runResident } from './resident.js';
 import { runRestore } from './restore.js';
 import { serverMemory } from './server-memory.js';
-import { median } from './statistics.js';
+import { comparison, machineFacts, noise } from './report-parts.js';
 import { type Trial, trials } from './trials.js';
 
 export interface BenchOptions {
@@ -33,14 +31,11 @@ const extraTrials: readonly ExtraTrial[] = [
   { name: 'server memory', measure: serverMemory },
 ];
 
-/** A control further from 1 than this says that the machine was busy with something else. */
-const NOISY = 0.05;
-
 export async function benchmark(options: BenchOptions): Promise<BenchReport> {
   const { quick, only, signal, onProgress } = options;
   const started = performance.now();
   using context = new BenchContext({ quick, signal, faultAround: options.faultAround });
-  const machine = machineFacts(context);
+  const machine = machineFacts(context.cpusUsed);
   const chosen = <T extends { name: string }>(all: readonly T[]) =>
     all.filter((trial) => isControl(trial) || only === undefined || only.test(trial.name));
   const [rows, bounds, others] = [chosen(trials), chosen(limitTrials), chosen(extraTrials)];
@@ -91,29 +86,4 @@ function run(context: BenchContext, trial: Trial): Promise<Measured[]> {
     case 'idle':
       return runIdle(context, trial);
   }
-}
-
-function comparison({ row, ...measured }: Measured): Comparison {
-  return { name: row.name, unit: row.unit, ...measured };
-}
-
-function noise(results: readonly Measured[]): Noise {
-  const controls = results.map(({ row, ratio, repetitions }) => ({ name: row.name, ratio, repetitions }));
-  // Tails differ more than medians do, and say little about the rows that are none.
-  const ratios = results.filter(({ row }) => row.time !== 'p99').map(({ ratio }) => ratio);
-  const spread = Math.max(...ratios.map((ratio) => Math.abs(ratio - 1)));
-  return { ratioMedian: median(ratios), spread, noisy: spread > NOISY, controls };
-}
-
-function machineFacts(context: BenchContext): MachineFacts {
-  return {
-    cpus: cpus().length,
-    cpusUsed: [...new Set(context.cpusUsed)],
-    cpuModel: cpus()[0]?.model ?? 'unknown',
-    kernel: release(),
-    node: process.version,
-    pageSize: pageSize(),
-    memoryBytes: totalmem(),
-    loadAverage: loadavg()[0] ?? 0,
-  };
 }

@@ -43,3 +43,12 @@ export function cpuList(text: string): number[] {
   if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('Give CPU numbers such as 0,1.');
   return text.split(',').map(Number);
 }
+
+/** A part of a name, or a regular expression; letters of either case. */
+export function pattern(text: string): RegExp {
+  try {
+    return new RegExp(text, 'i');
+  } catch {
+    throw new InvalidArgumentError('Give a part of a name, or a regular expression.');
+  }
+}
