@@ -28,25 +28,26 @@ export async function runCompared(context: ServeContext, trial: ServeTrial): Pro
   const { signal, folder } = context;
   await using made = new Cleanup();
   const reference = made.use(await ReferenceProcess.start(path, join(folder, 'c.sock'), signal));
-  const client = made.use(new TouchingClient(signal));
-  const theirs = new Side(client, context, trial, reference.socket);
   const socket = join(folder, 'serve.sock');
   if (trial.control !== true) {
-    const replay = trial.replay ? await recorded(context, client, trial) : [];
+    const replay = trial.replay ? await recorded(context, trial) : [];
     made.use(await context.startServe([path, '--socket', socket, ...replay]));
   }
+  // After the servers, which would complete the memory of a client that is there when they are told to end.
+  const client = made.use(new TouchingClient(signal));
+  const theirs = new Side(client, context, trial, reference.socket);
   const ours = trial.control === true ? theirs : new Side(client, context, trial, socket);
   const row = { name: trial.name, unit: 's', time: 'seconds', reach: trial.reach };
   return await alternate(ours, theirs, [row], context.size(trial.repetitions));
 }
 
 /** What the client asks for, recorded in a run of its own. */
-async function recorded(context: ServeContext, client: TouchingClient, trial: ServeTrial): Promise<string[]> {
+async function recorded(context: ServeContext, trial: ServeTrial): Promise<string[]> {
   const { path } = context.snapshot(context.size(SIZE_BYTES));
   const record = join(context.folder, `${trial.memory}-${trial.touched}.json`);
   const socket = join(context.folder, 'record.sock');
-  await using server = await context.startServe([path, '--socket', socket, '--record', record]);
-  await new Side(client, context, trial, socket).run();
-  await server[Symbol.asyncDispose]();
+  await using made = new Cleanup();
+  made.use(await context.startServe([path, '--socket', socket, '--record', record]));
+  await new Side(made.use(new TouchingClient(context.signal)), context, trial, socket).run();
   return ['--replay', record];
 }
