@@ -14,6 +14,8 @@ export interface Row {
   readonly name: string;
   readonly unit: string;
   readonly time: string;
+  /** The ratio it should not be above. */
+  readonly reach?: number;
 }
 
 export interface Measured {

@@ -9,7 +9,8 @@ import { median } from './statistics.js';
 const NOISY = 0.05;
 
 export function comparison({ row, ...measured }: Measured): Comparison {
-  return { name: row.name, unit: row.unit, ...measured };
+  const { name, unit, reach } = row;
+  return { name, unit, ...measured, ...(reach !== undefined && { reach }) };
 }
 
 export function noise(results: readonly Measured[]): Noise {

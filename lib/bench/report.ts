@@ -10,6 +10,8 @@ export interface Comparison {
   /** Median over the repetitions of subject / reference: lower is better. */
   readonly ratio: number;
   readonly repetitions: number;
+  /** The ratio it should not be above, where there is such a figure. */
+  readonly reach?: number;
 }
 
 /** A time without a counterpart. */
@@ -57,6 +59,8 @@ export interface BenchReport {
   readonly comparisons: readonly Comparison[];
   readonly limits: readonly Limit[];
   readonly extra: readonly Extra[];
+  /** What could not be measured here, and why. */
+  readonly skipped?: readonly { readonly name: string; readonly reason: string }[];
   readonly noise: Noise;
   readonly machine: MachineFacts;
 }

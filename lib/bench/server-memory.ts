@@ -27,10 +27,7 @@ export async function serverMemory(context: BenchContext): Promise<Extra[]> {
   const { signal } = context;
   const snapshot = context.snapshot(context.size(SIZE_BYTES));
   const socket = join(tmpdir(), `uffd-bench-${process.pid}.sock`);
-  const child = fork(new URL('./server-memory-child.js', import.meta.url), [
-    `/proc/${process.pid}/fd/${snapshot.fd}`,
-    socket,
-  ]);
+  const child = fork(new URL('./server-memory-child.js', import.meta.url), [snapshot.path, socket]);
   try {
     await answerOf(child, signal);
     const memfd = Memfd.create({ sizeBytes: snapshot.sizeBytes, name: 'uffd-bench' });

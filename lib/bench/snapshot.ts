@@ -30,9 +30,9 @@ export class Snapshot implements Disposable {
     }
   }
 
-  /** Opens the file although it has no name. */
+  /** Opens the file although it has no name, in other processes too. */
   get path(): string {
-    return `/proc/self/fd/${this.fd}`;
+    return `/proc/${process.pid}/fd/${this.fd}`;
   }
 
   read(offset: number, lengthBytes: number): Buffer {

@@ -28,9 +28,14 @@ export interface TouchResult {
 
 /** Page numbers 0 to pages - 1: in order, or in a permutation that is the same in every run. */
 export function touchOrder(pages: number, order: 'sequential' | 'random'): Uint32Array {
-  const numbers = Uint32Array.from({ length: pages }, (_, page) => page);
+  return order === 'random' ? shuffled(pages) : Uint32Array.from({ length: pages }, (_, page) => page);
+}
+
+/** The same permutation in every run. */
+export function shuffled(count: number): Uint32Array {
+  const numbers = Uint32Array.from({ length: count }, (_, i) => i);
   let seed = 1;
-  for (let i = pages - 1; order === 'random' && i > 0; i--) {
+  for (let i = count - 1; i > 0; i--) {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
     const j = Math.floor((seed / 2 ** 32) * (i + 1));
     const swapped = numbers[i]!;

@@ -1,4 +1,5 @@
-// The processes `uffd demo` starts: this program again, ended by the end of their standard input whatever ends us.
+// The processes that `uffd demo` and `uffd bench serve` start: this program again, ended by the end of their standard
+// input whatever ends us.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { addAbortListener, once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -32,6 +33,10 @@ export class Child implements AsyncDisposable {
       this.printed.push(JSON.parse(line) as Record<string, unknown>);
       this.#notify();
     });
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? -1;
   }
 
   /** The first object printed with that event, or undefined when the child has exited or the time is over. */

@@ -3,14 +3,18 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { messageOf } from '../errors.js';
-import { addBench } from './commands/bench.js';
-import { addDemo } from './commands/demo.js';
-import { addProbe } from './commands/probe.js';
-import { addServe } from './commands/serve.js';
-import { addStress } from './commands/stress.js';
-import { addTouch } from './commands/touch.js';
-import { addVmm } from './commands/vmm.js';
 import { ExitCode } from './exit.js';
+
+/** In the order of the help. Each is loaded when it is asked for: a server need not have in memory what others do. */
+const commands: Record<string, () => Promise<(program: Command) => void>> = {
+  demo: async () => (await import('./commands/demo.js')).addDemo,
+  serve: async () => (await import('./commands/serve.js')).addServe,
+  touch: async () => (await import('./commands/touch.js')).addTouch,
+  bench: async () => (await import('./commands/bench.js')).addBench,
+  stress: async () => (await import('./commands/stress.js')).addStress,
+  probe: async () => (await import('./commands/probe.js')).addProbe,
+  vmm: async () => (await import('./commands/vmm.js')).addVmm,
+};
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -29,13 +33,15 @@ const program = new Command('uffd')
   })
   .addHelpText('after', '\nExit status: 0 done, 1 failed, 2 wrong usage.');
 
-addDemo(program);
-addServe(program);
-addTouch(program);
-addBench(program);
-addStress(program);
-addProbe(program);
-addVmm(program);
+// Whoever reads may stop reading (`uffd probe | head`): no reason to die in the middle of what is served.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
+const [asked = ''] = process.argv.slice(2);
+for (const name of Object.hasOwn(commands, asked) ? [asked] : Object.keys(commands)) (await commands[name]!())(program);
 
 try {
   await program.parseAsync();

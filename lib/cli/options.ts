@@ -44,7 +44,7 @@ export function cpuList(text: string): number[] {
   return text.split(',').map(Number);
 }
 
-/** A regular expression, case ignored. */
+/** A part of a name, or a regular expression; letters of either case. */
 export function pattern(text: string): RegExp {
   try {
     return new RegExp(text, 'i');

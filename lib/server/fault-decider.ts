@@ -166,13 +166,17 @@ export class FaultDecider {
     }
     const wantedFirst = Math.max(0, window.first) + region.firstPage;
     const wantedEnd = Math.min(region.pages, window.first + window.pages) + region.firstPage;
+    window.first = wantedFirst;
+    window.pages = wantedEnd - wantedFirst;
+    // Of a page whose neighbours are known to be wanted or not, only those that are.
+    if (state === PageState.absent) session.aheadOf.narrow(page, window);
     const states = session.states.bytes;
     let first = page;
     let end = page + 1;
     const fits = (at: number) =>
       states[at] === state && end - first < limit && this.#brought(session, region, at, state);
-    while (end < wantedEnd && fits(end)) end++;
-    while (first > wantedFirst && fits(first - 1)) first--;
+    while (end < window.first + window.pages && fits(end)) end++;
+    while (first > window.first && fits(first - 1)) first--;
     window.first = first;
     window.pages = end - first;
   }

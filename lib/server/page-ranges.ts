@@ -30,6 +30,24 @@ export class PageRanges {
     return -1;
   }
 
+  /** Narrows `window` to the range that has the page; false when none has it. Ranges are ascending. */
+  narrow(page: number, window: { first: number; pages: number }): boolean {
+    const bounds = this.#bounds;
+    let low = 0;
+    let high = bounds.length / 2;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (bounds[2 * middle + 1]! > page) high = middle;
+      else low = middle + 1;
+    }
+    const [start = Infinity, end = 0] = [bounds[2 * low], bounds[2 * low + 1]];
+    if (start > page) return false;
+    const wantedEnd = Math.min(end, window.first + window.pages);
+    window.first = Math.max(start, window.first);
+    window.pages = wantedEnd - window.first;
+    return true;
+  }
+
   /** Goes on at that page of the range, or at the next range. */
   pass(page: number): void {
     this.#page = page;

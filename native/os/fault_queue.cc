@@ -15,8 +15,8 @@ namespace uffd {
 namespace {
 
 constexpr int kReadyPerWait = 64;
-// Copying so much takes several times as long as waking a thread on another CPU.
-constexpr double kLargeFill = 128 << 10;
+// Copying half of it takes several times as long as waking a thread on another CPU.
+constexpr double kWorthSharing = 256 << 10;
 constexpr int64_t kWakeToken = -1;
 constexpr int64_t kIdleToken = -2;
 
@@ -33,9 +33,9 @@ int64_t now_us() {
   return time.tv_sec * 1000000LL + time.tv_nsec / 1000;
 }
 
-bool is_large_fill(const double* row) {
+bool is_fill(const double* row) {
   int op = static_cast<int>(row[Answer::kOp]);
-  return (op == Answer::kCopy || op == Answer::kWrite) && row[Answer::kLength] >= kLargeFill;
+  return op == Answer::kCopy || op == Answer::kWrite;
 }
 
 double* put(double* row, int slot, int kind, double flags, double start, double end, double extra) {
@@ -140,24 +140,31 @@ double FaultQueue::answer_one(const double* row) const {
 
 bool FaultQueue::answer(double* answers, int count) {
   auto give = [this](const double* row) { return answer_one(row); };
-  large_fills_.clear();
-  for (int row = 0; row < count;) {
+  double bytes = 0;
+  int fills = 0;
+  for (int row = 0; row < count; row++) {
     const double* answer = answers + row * Answer::kFields;
-    if (is_large_fill(answer)) {
-      large_fills_.push_back(row);
+    if (!is_fill(answer)) continue;
+    bytes += answer[Answer::kLength];
+    fills++;
+  }
+  bool shared = fills > 1 && bytes >= kWorthSharing;
+  shared_fills_.clear();
+  for (int row = 0; row < count;) {
+    if (shared && is_fill(answers + row * Answer::kFields)) {
+      shared_fills_.push_back(row);
       while (Answer::is_linked(answers + row * Answer::kFields) && row + 1 < count) row++;
       row++;
     } else {
       row = Answer::give_linked(answers, row, count, give);
     }
   }
-  if (large_fills_.size() == 1) {
-    Answer::give_linked(answers, large_fills_[0], count, give);
-  } else if (!large_fills_.empty()) {
+  if (shared) {
+    // In their order: what was asked for comes first.
     std::atomic<size_t> next{0};
     second_thread_->share([&] {
-      for (size_t i; (i = next.fetch_add(1)) < large_fills_.size();)
-        Answer::give_linked(answers, large_fills_[i], count, give);
+      for (size_t i; (i = next.fetch_add(1)) < shared_fills_.size();)
+        Answer::give_linked(answers, shared_fills_[i], count, give);
     });
   }
   bool all_in_full = true;

@@ -71,7 +71,7 @@ class FaultQueue {
   UniqueFd idle_timer_;
   std::vector<Slot> slots_;
   std::unique_ptr<SecondThread> second_thread_;
-  std::vector<int> large_fills_;
+  std::vector<int> shared_fills_;
 };
 
 }  // namespace uffd

@@ -3,9 +3,8 @@ import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { type VcpuReport, benchVcpus, hugePagesNeeded } from '../../bench/vcpu.js';
 import { ReservedHugePages } from '../../stress/huge-pages.js';
-import { ExitCode, onStopRequest } from '../exit.js';
+import { type Running, circumstances, printReport, short } from '../bench-report.js';
 import { pattern } from '../options.js';
-import { terminalLine } from '../terminal-line.js';
 
 interface BenchVcpuOptions {
   quick: boolean;
@@ -15,8 +14,6 @@ interface BenchVcpuOptions {
 }
 
 export function addBenchVcpu(bench: Command): void {
-  // Options of the same names: those after `vcpu` are of this command.
-  bench.enablePositionalOptions();
   bench
     .command('vcpu')
     .description('pages a second that vCPUs get by faults, from the server and from a plain C handler (KVM)')
@@ -30,59 +27,32 @@ export function addBenchVcpu(bench: Command): void {
         '\nThe rows of huge pages need free ones: as root those that lack are reserved for the run, and given back.',
     )
     .action(async (options: BenchVcpuOptions) => {
-      const report = await run(options);
-      process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : `${readable(report)}\n`);
-      process.exitCode = ExitCode.ok;
+      const { quick, only } = options;
+      const chosen = { quick, ...(only !== undefined && { only }) };
+      const measure = async (running: Running) => {
+        const huge = await ReservedHugePages.reserve(hugePagesNeeded(chosen), (lacking) => {
+          process.stderr.write(`uffd bench vcpu: reserving ${lacking} huge pages of 2 MiB for the time of the run\n`);
+        });
+        try {
+          return await benchVcpus({ ...chosen, ...running });
+        } finally {
+          await huge[Symbol.asyncDispose]();
+        }
+      };
+      await printReport(options, measure, readable);
     });
 }
 
-async function run({ quick, only, quiet }: BenchVcpuOptions): Promise<VcpuReport> {
-  const stop = new AbortController();
-  const forget = onStopRequest((why) => {
-    stop.abort(new Error(`stopped by ${why}`));
-  }, false);
-  const line = terminalLine(quiet);
-  const chosen = { quick, ...(only !== undefined && { only }) };
-  try {
-    await using _huge = await ReservedHugePages.reserve(hugePagesNeeded(chosen), (lacking) => {
-      process.stderr.write(`uffd bench vcpu: reserving ${lacking} huge pages of 2 MiB for the time of the run\n`);
-    });
-    return await benchVcpus({
-      ...chosen,
-      signal: stop.signal,
-      onProgress: (done, total, name) => {
-        line.show(`[${done + 1}/${total}] ${name}`);
-      },
-    });
-  } finally {
-    line.clear();
-    forget();
-  }
-}
-
-function readable({ comparisons, noise, machine, seconds, quick }: VcpuReport): string {
+function readable(report: VcpuReport): string {
   const table = new Table({
     head: ['us per page', 'server', 'min', 'max', 'C', 'min', 'max', 'ratio', 'pages/s', 'C'],
     colAligns: ['left', ...new Array<'right'>(9).fill('right')],
     style: { head: [], border: [] },
   });
-  for (const { name, subject, reference, ratio, pagesPerSecond } of comparisons) {
+  for (const { name, subject, reference, ratio, pagesPerSecond } of report.comparisons) {
     const times = [subject, reference].flatMap(({ median, min, max }) => [median, min, max].map(short));
     const rates = [pagesPerSecond.subject, pagesPerSecond.reference].map(short);
     table.push([name, ...times, ratio.toFixed(3), ...rates]);
   }
-  const away = `${(noise.spread * 100).toFixed(1)} %`;
-  const lines = [
-    table.toString(),
-    `C against itself: median ratio ${noise.ratioMedian.toFixed(3)}, at most ${away} from 1.`,
-    `${machine.cpus} CPUs (${machine.cpuModel}), Linux ${machine.kernel}, Node ${machine.node}, ` +
-      `${seconds.toFixed(0)} s${quick ? ', quick' : ''}.`,
-  ];
-  if (noise.noisy) lines.push('The machine was noisy: measure again when it is idle.');
-  return lines.join('\n');
-}
-
-/** Three figures are all a measurement is good for. */
-function short(value: number): string {
-  return value >= 1000 ? Math.round(value).toLocaleString('en') : value.toPrecision(3);
+  return [table.toString(), ...circumstances(report)].join('\n');
 }

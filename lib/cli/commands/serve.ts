@@ -52,7 +52,11 @@ export function addServe(program: Command): void {
         .choices(['auto', 'copy', 'continue'])
         .default('auto'),
     )
-    .option('--fault-around <pages>', 'pages brought along with a fault', wholeNumber(1, 2 ** 20), 64)
+    .addOption(
+      new Option('--fault-around <pages>', 'pages brought along with a fault; with --record 1, which records exactly')
+        .argParser(wholeNumber(1, 2 ** 20))
+        .default(64),
+    )
     .option('--workers <n>', 'serving threads of each snapshot', wholeNumber(1, 64), 2)
     .addOption(
       new Option('--fault-deadline <time>', 'how long a fault may wait before --on-failure acts')
@@ -87,9 +91,11 @@ export function addServe(program: Command): void {
         '\nA second signal ends at once.',
     )
     .action(async (file: string | undefined, options: ServeOptions, command: Command) => {
+      // A page that came along would be recorded too, and brought to everybody ever after.
+      const exact = options.record !== undefined && command.getOptionValueSource('faultAround') === 'default';
       process.exitCode = options.status
         ? await showStatus(options)
-        : await serve(checkedSnapshots(file, options, command), options);
+        : await serve(checkedSnapshots(file, options, command), exact ? { ...options, faultAround: 1 } : options);
     });
 }
 
