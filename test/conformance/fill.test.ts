@@ -5,12 +5,12 @@ import { deadline, milliseconds } from '../support/deadline.js';
 import { nextFault } from '../support/memory.js';
 import { requires } from '../support/requires.js';
 import { duplicate } from '../support/native.js';
-import { isFilled, memories, needsOf, prepare } from './memories.js';
+import { isFilled, memories, needsOf, ownMemories, prepare } from './memories.js';
 
 const pageOf = (value: number, bytes: number) => Buffer.alloc(bytes, value);
 const signal = () => deadline(8000);
 
-describe.each(memories)('on $name', (memory) => {
+describe.each(ownMemories)('on $name', (memory) => {
   const { pageSize, minor, huge, shared } = memory;
   needsOf(memory);
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { type AnswerName, type RegisterModeName, availableFeatures, memoryKinds } from '../../dist/index.js';
 import { requires } from '../support/requires.js';
-import { memories, needsOf, prepare } from './memories.js';
+import { needsOf, ownMemories, prepare } from './memories.js';
 
 type Modes = readonly RegisterModeName[];
 const combinations: Modes[] = [
@@ -15,8 +15,8 @@ const combinations: Modes[] = [
   ['missing', 'wp', 'minor'],
 ];
 
-describe.each(memories)('on $name', (memory) => {
-  const { name, minor, huge } = memory;
+describe.each(ownMemories)('on $name', (memory) => {
+  const { name, minor, huge, wp } = memory;
   needsOf(memory);
 
   /** uffdio_register.ioctls of 7.3, less what this kernel has not got at all. */
@@ -39,7 +39,8 @@ describe.each(memories)('on $name', (memory) => {
   test.for(combinations)('register-ioctls: %j', (modes, context) => {
     if (modes.includes('wp') && name !== 'anon') requires(context, 'uffd-wp-shmem');
     const register = () => [...prepare(memory, 2, modes).region.answers];
-    if (modes.includes('minor') && !minor) {
+    if (modes.includes('wp') && !wp) expect(register).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    else if (modes.includes('minor') && !minor) {
       expect(register).toThrow(
         expect.objectContaining({ code: 'EINVAL', message: expect.stringContaining('no page cache') as string }),
       );
@@ -48,6 +49,7 @@ describe.each(memories)('on $name', (memory) => {
 
   test.for<Modes>([['rwp'], ['missing', 'rwp']])('register-ioctls: %j', (modes, context) => {
     requires(context, 'uffd-rwp');
+    if (!wp) return;
     expect([...prepare(memory, 2, modes, ['rwp']).region.answers]).toEqual(expected(modes));
   });
 

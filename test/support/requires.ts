@@ -159,6 +159,23 @@ const checks = {
   promtool: program('promtool'),
   as: program('as'),
   kvm: process.arch === 'x64' ? kvm() : () => 'KVM guests are tested on x86-64 only',
+  // No feature bit says so.
+  'guest-memfd-uffd': kvm((opened) => {
+    if ((opened.capability('guestMemfdFlags') & 3) !== 3) return 'guest_memfd cannot be mapped here (Linux 6.18)';
+    const vm = opened.createVm();
+    using file = vm.createGuestMemfd({ sizeBytes: 4096, flags: ['mmap', 'initShared'] });
+    const mapping = file.map();
+    using userfaultfd = Userfaultfd.open();
+    try {
+      file.register(userfaultfd, mapping, ['missing']);
+      return undefined;
+    } catch (error) {
+      return (error as Error).message;
+    } finally {
+      mapping.unmap();
+      void vm.close();
+    }
+  }),
   'guest-memfd': kvm((opened) => {
     if (opened.capability('guestMemfd') === 0) return 'this KVM has no guest_memfd (Linux 6.8)';
     return (opened.capability('guestMemfdFlags') & 3) === 3
