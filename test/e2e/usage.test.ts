@@ -3,7 +3,7 @@ import { chmodSync, existsSync, mkdirSync, truncateSync, writeFileSync } from 'n
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Serve, patternFile, temporaryFolder, uffd } from './support.js';
+import { Serve, mainScript, patternFile, run, temporaryFolder, uffd } from './support.js';
 
 const folder = temporaryFolder();
 chmodSync(folder, 0o755);
@@ -126,4 +126,15 @@ describe('help', () => {
     mkdirSync(folder, { recursive: true });
     expect((await uffd(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+/);
   });
+});
+
+it('a reader that stops reading is no reason to complain', async () => {
+  // More than a pipe holds, so that it cannot have been written before the reader went away.
+  const { stderr } = await run('sh', [
+    '-c',
+    `"$0" "$1" probe --json --only 'copy.*' | exec true`,
+    process.execPath,
+    mainScript,
+  ]);
+  expect(stderr).toBe('');
 });
