@@ -62,9 +62,15 @@ export function reserveHugePages(pages: number, size: keyof typeof pools = '2M')
       why = (error as Error).message;
     }
   }, milliseconds(150_000));
-  afterAll(() => {
+  afterAll(async () => {
     // Not back to what was: what does not take the lock may have changed the pool meanwhile.
-    if (added > 0) writeFileSync(pool, String(Math.max(0, poolSize(size) - added)));
+    const after = added > 0 ? Math.max(0, poolSize(size) - added) : 0;
+    for (let waited = 0; added > 0 && waited < milliseconds(5000); waited += 50) {
+      writeFileSync(pool, String(after));
+      if (poolSize(size) <= after) break;
+      // A process that was killed has not gone yet.
+      await delay(50);
+    }
     if (locked) rmSync(lock, { recursive: true, force: true });
   });
   return () => why;
