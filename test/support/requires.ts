@@ -48,7 +48,7 @@ function program(name: string): Check {
 }
 
 /** Linux of at least that version: for what nothing else tells. */
-function linux(major: number, minor: number): boolean {
+export function linux(major: number, minor: number): boolean {
   const [ofMajor, ofMinor] = release().split('.').map(Number);
   return ofMajor! > major || (ofMajor === major && ofMinor! >= minor);
 }
