@@ -192,9 +192,8 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     const start = 'address' in range ? range.address : range.start;
     const descriptor = this.#open();
     checked(descriptor.unregister(Number(start), range.lengthBytes), 'UFFDIO_UNREGISTER');
-    const region = this.#regions.at(start);
     this.#regions.remove(start, start + BigInt(range.lengthBytes));
-    if (region !== undefined) this.#wake(start, range.lengthBytes);
+    this.#wake(start, range.lengthBytes);
     if ('address' in range) {
       this.#mappings.delete(range);
       range.removeRegistration(this);
