@@ -188,15 +188,18 @@ export class Mapping implements Disposable {
     await this.#access(kind, offset, lengthBytes, undefined, options);
   }
 
-  /** mprotect(2). */
+  /** mprotect(2): whole pages; `offset` and `lengthBytes` in bytes. @throws KernelError EACCES (read-only memory) */
   protect(protection: Protection, offset = 0, lengthBytes = this.lengthBytes - offset): void {
     this.#check(offset, lengthBytes);
     checked(this.#open().protect(offset, lengthBytes, protections[protection]), 'mprotect');
   }
 
   /**
-   * madvise(2). Advice that drops registered pages waits until the REMOVE event has been read: by another thread or
+   * madvise(2), for a range of bytes; `populateRead` and `populateWrite` are of Linux 5.14, `collapse` 6.1, guards 6.13
+   * (memfd 6.15). Advice that drops registered pages waits until the REMOVE event has been read: by another thread or
    * process, else ERR_WOULD_DEADLOCK.
+   * @throws KernelError EINVAL (unknown to this kernel, or not for this memory), EFAULT or EHWPOISON (`populate…` of a page
+   *   that cannot be had), UffdError ERR_WOULD_DEADLOCK
    */
   advise(advice: AdviceName, offset = 0, lengthBytes = this.lengthBytes - offset): void {
     this.#check(offset, lengthBytes);

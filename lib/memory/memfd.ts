@@ -73,7 +73,9 @@ export class Memfd implements MappableMemory, Disposable {
   }
 
   /**
-   * @throws KernelError EINVAL (name too long, unknown flag: older kernel), ENODEV (no such huge page size here)
+   * memfd_create(2) (Linux 3.17).
+   * @throws KernelError EINVAL (name too long, `exec` and `noexec` at once, unknown flag: older kernel), ENODEV (no such
+   *   huge page size here), EACCES (the sysctl vm.memfd_noexec forbids executable ones), UffdError ERR_OUT_OF_RANGE
    */
   static create(options: MemfdOptions): Memfd {
     const { sizeBytes, name = 'userfaultfd', hugetlb, sealable = true, noexec = false, exec = false } = options;
@@ -151,42 +153,59 @@ export class Memfd implements MappableMemory, Disposable {
     }
   }
 
-  /** ftruncate(2): grows with zeroes, or cuts off. @throws KernelError EPERM when sealed against it */
+  /**
+   * ftruncate(2): grows with zeroes, or cuts off; of huge pages, whole ones.
+   * @throws KernelError EPERM when sealed against it, EINVAL (a part of a huge page)
+   */
   resize(sizeBytes: number): void {
     checked(this.#open().setSize(sizeBytes), 'ftruncate');
   }
 
-  /** @throws KernelError EPERM when sealed against it, EBUSY for `write` while a writable shared mapping exists */
+  /**
+   * F_ADD_SEALS (Linux 3.17; hugetlb 4.16): forbids what the names say, for good.
+   * @throws KernelError EPERM when sealed against seals, EBUSY for `write` while a writable shared mapping exists, EINVAL
+   *   (a seal this kernel does not know)
+   */
   addSeals(...seals: SealName[]): void {
     let mask = 0;
     for (const seal of seals) mask |= Seal[seal];
     checked(this.#open().addSeals(mask), 'F_ADD_SEALS', seals.join(', '));
   }
 
-  /** The seals it has now. */
+  /** F_GET_SEALS: the seals it has now. */
   seals(): Set<SealName> {
     const mask = checked(this.#open().getSeals(), 'F_GET_SEALS');
     return new Set((Object.keys(Seal) as SealName[]).filter((name) => (mask & Seal[name]) !== 0));
   }
 
-  /** Frees the pages of a range; they read as zeroes afterwards. Tells no userfaultfd (no REMOVE event). */
+  /**
+   * fallocate(2) with FALLOC_FL_PUNCH_HOLE (Linux 3.5; hugetlb 4.3): frees the whole pages of a range of bytes, which read
+   * as zeroes afterwards. Tells no userfaultfd (no REMOVE event).
+   * @throws KernelError EPERM when sealed against writes
+   */
   punchHole(offset: number, lengthBytes: number): void {
     checked(this.#open().punchHole(offset, lengthBytes), 'fallocate', 'FALLOC_FL_PUNCH_HOLE');
   }
 
-  /** Gives memory to a range (fallocate(2)): its pages are zero and count as present, so a touch is a MINOR fault. */
+  /**
+   * fallocate(2): gives memory to a range of bytes. Its pages are zero and count as present: a touch is a minor fault.
+   * @throws KernelError ENOSPC (no memory, or no huge page)
+   */
   allocate(offset: number, lengthBytes: number): void {
     checked(this.#open().allocate(offset, lengthBytes), 'fallocate');
   }
 
-  /** pwrite(2): fills pages without a fault. The bytes written. */
+  /**
+   * pwrite(2): fills pages without a fault. Returns the bytes written.
+   * @throws KernelError EPERM when sealed against writes, EINVAL (hugetlb, memfd_secret: write through a mapping)
+   */
   write(bytes: Uint8Array, offset: number): number {
     return checked(this.#open().write(bytes, offset), 'pwrite');
   }
 
   /**
-   * pwrite(2) straight from a mapping of a file: one copy less than reading it first.
-   * @param file.offset a multiple of the page size
+   * pwrite(2) straight from a mapping of a file: one copy less than reading it first. Returns the bytes written.
+   * @param file.offset bytes, a multiple of the page size
    * @throws KernelError EFAULT when the file ends before the range does
    */
   writeFromFile(file: { fd: number; offset: number }, lengthBytes: number, offset: number): number {

@@ -27,6 +27,7 @@ export interface ProtectOptions {
 
 /** How pages are moved. */
 export interface MoveOptions {
+  /** Leave the waiting threads asleep; `wake` them later. Default false. */
   readonly dontWake?: boolean;
   /** Pages that the source does not have are left out (else `absent`). Default false. */
   readonly allowSourceHoles?: boolean;

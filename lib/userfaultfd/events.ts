@@ -40,7 +40,8 @@ export interface Remapped {
 
 /**
  * The process forked. The userfaultfd is the child's, with the regions and features of its parent's, and belongs to the
- * receiver of the event: closed, the child reads zeroes where its parent would have faulted.
+ * receiver of the event: closed, the child reads zeroes where its parent would have faulted. Needs the feature eventFork
+ * (4.11) and CAP_SYS_PTRACE. With no descriptor left reading fails with EMFILE, and the event comes again.
  */
 export interface Forked {
   readonly type: 'fork';

@@ -8,7 +8,7 @@ import { KernelError } from '../errors.js';
  * - `changing`: the mappings are being changed (EAGAIN, nothing done): read the events, then try again.
  * - `partial`: only the first `bytes` were done; what stopped it shows when the rest is tried.
  * - `exhausted`: no free huge page (hugetlb of this process: the kernel says EEXIST, but the page is not there), or no
- *   memory (ENOMEM).
+ *   memory (ENOMEM). Since 7.3 also a COPY beyond the end of shared memory that was cut off; before, that is `absent`.
  * - `gone`: the process has exited (ESRCH).
  * - `failed`: of a batch only; what the single answer throws is in `error`.
  */

@@ -150,11 +150,12 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
   }
 
   /**
-   * UFFDIO_REGISTER. `minor` alone fills holes with zeroes silently: ask for `missing` too to see both. `rwp` needs the
-   * feature `rwp` (Linux 7.3) and excludes `wp`.
+   * UFFDIO_REGISTER (Linux 4.3): from now on such faults in the range are reported. `memoryKinds` says since when which
+   * memory takes which mode. `minor` alone fills holes with zeroes silently: ask for `missing` too to see both. `rwp`
+   * needs the feature `rwp` (Linux 7.3) and excludes `wp`. Whole pages; of huge pages, whole huge pages.
    * @throws KernelError EINVAL (memory that cannot be registered so; the message says what can), EBUSY (another
    *   userfaultfd has it; since 7.3 also: a re-registration that would drop `wp` or `rwp`), EPERM (a shared mapping that
-   *   can never be written)
+   *   can never be written), ENOMEM (the process is gone, or has too many mappings: vm.max_map_count)
    */
   register(range: Mapping | AddressRange, modes: readonly RegisterModeName[]): Region {
     const descriptor = this.#open();
@@ -182,63 +183,93 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
     }
   }
 
-  /** UFFDIO_UNREGISTER, then WAKE: by itself the kernel leaves those asleep that wait for a MINOR fault. */
+  /**
+   * UFFDIO_UNREGISTER (Linux 4.3), then WAKE: by itself the kernel leaves those asleep that wait for a minor or a
+   * protection fault. Protection is taken away with it; pages that are absent read as zeroes.
+   * @throws KernelError EINVAL (registered with another userfaultfd, or not whole pages), ENOMEM (the process is gone)
+   */
   unregister(range: Mapping | AddressRange): void {
     const start = 'address' in range ? range.address : range.start;
     const descriptor = this.#open();
     checked(descriptor.unregister(Number(start), range.lengthBytes), 'UFFDIO_UNREGISTER');
-    const region = this.#regions.at(start);
     this.#regions.remove(start, start + BigInt(range.lengthBytes));
-    if (region !== undefined) this.#wake(start, range.lengthBytes);
+    this.#wake(start, range.lengthBytes);
     if ('address' in range) {
       this.#mappings.delete(range);
       range.removeRegistration(this);
     }
   }
 
-  /** UFFDIO_COPY (Linux 4.3): fills absent pages with a copy of `bytes`, whole pages of them. */
+  /**
+   * UFFDIO_COPY (Linux 4.3; memfd and hugetlb 4.11): fills absent pages with a copy of `bytes`, whole pages of them. Never
+   * overwrites (`already`), but takes the place of a marker of protection or poison. In a private mapping of a memfd the
+   * page is the mapping's own. Bytes for huge pages should be in memory: else the kernel takes a second huge page for the
+   * time of the copy, and is `exhausted` without one.
+   * @throws KernelError EINVAL (`writeProtect` where `wp` is not registered), EIO (a page with a hardware error)
+   */
   copy(at: PageRange, bytes: Uint8Array, options: AnswerOptions = {}): Outcome {
     return this.#answer({ ...options, answer: 'copy', at, bytes });
   }
 
-  /** UFFDIO_CONTINUE: maps pages that are in the page cache already (shmem 5.14, hugetlb 5.13). */
+  /**
+   * UFFDIO_CONTINUE: maps pages that are in the page cache already (hugetlb 5.13, memfd and shared anonymous memory
+   * 5.14), whichever mode is registered. `absent` where the page cache has none.
+   * @throws UffdError ERR_NOT_FOR_MEMORY (private anonymous memory), KernelError EINVAL (beyond the end of the memory, up
+   *   to 6.18; then `absent`. `writeProtect` before 6.4), EIO (a page with a hardware error)
+   */
   continue(at: PageRange, options: AnswerOptions = {}): Outcome {
     return this.#answer({ ...options, answer: 'continue', at });
   }
 
-  /** UFFDIO_ZEROPAGE (Linux 4.3): maps zeroes. Not for hugetlb: copy zeroes there. */
+  /**
+   * UFFDIO_ZEROPAGE (Linux 4.3; memfd 4.11): fills absent pages with zeroes; private memory maps the one page of zeroes.
+   * @throws UffdError ERR_NOT_FOR_MEMORY (hugetlb: copy zeroes there)
+   */
   zeropage(at: PageRange, options: Pick<AnswerOptions, 'dontWake'> = {}): Outcome {
     return this.#answer({ ...options, answer: 'zeropage', at });
   }
 
-  /** UFFDIO_POISON (Linux 6.6): whoever touches the page gets SIGBUS. */
+  /**
+   * UFFDIO_POISON (Linux 6.6; all memory that can be registered for faults): whoever touches an absent page gets SIGBUS,
+   * the kernel itself EFAULT. `copy` heals.
+   * @throws KernelError EINVAL (before 6.6)
+   */
   poison(at: PageRange, options: Pick<AnswerOptions, 'dontWake'> = {}): Outcome {
     return this.#answer({ ...options, answer: 'poison', at });
   }
 
   /**
    * UFFDIO_WRITEPROTECT (anonymous 5.7, shmem and hugetlb 5.19): the next write to a page is a fault of the reason `wp`;
-   * with `protect: false` writes go on. Of a range that fails, a part may have been protected.
+   * with `protect: false` writes go on. Holes of anonymous memory are protected only with the feature `wpUnpopulated`
+   * (6.4). `absent` where `wp` is not registered; of a range that fails, a part may have been protected.
+   * @throws KernelError EINVAL (a part of a huge page)
    */
   writeProtect(at: PageRange, options: ProtectOptions = {}): Outcome {
     return this.#answer({ ...options, answer: 'writeprotect', at });
   }
 
-  /** UFFDIO_RWPROTECT (Linux 7.3): the next access to a page that is there is a fault of the reason `rwp`. */
+  /**
+   * UFFDIO_RWPROTECT (Linux 7.3): the next access to a page that is there is a fault of the reason `rwp`, or with the
+   * feature `rwpAsync` noted by the kernel alone (`scanPages`, `accessed`). Holes are not protected. `absent` where `rwp`
+   * is not registered; done for all of the range or for none.
+   * @throws KernelError EINVAL (before 7.3)
+   */
   rwProtect(at: PageRange, options: ProtectOptions = {}): Outcome {
     return this.#answer({ ...options, answer: 'rwprotect', at });
   }
 
   /**
-   * UFFDIO_MOVE (Linux 6.8): moves private anonymous pages of the same process to absent pages, without a copy.
-   * @param source address of the first page to move
-   * @throws KernelError EBUSY (pinned or shared after a fork), EINVAL (mappings that differ)
+   * UFFDIO_MOVE (Linux 6.8): moves private anonymous pages of this process to absent pages, without a copy; an aligned
+   * huge page stays whole. `absent` where the source has a hole, unless that is allowed.
+   * @param source address of the first page to move; it need not be registered
+   * @throws UffdError ERR_NOT_FOR_MEMORY (all other memory), KernelError EBUSY (pinned or shared after a fork), EINVAL
+   *   (mappings that differ, are registered with another userfaultfd, or are another process's)
    */
   move(at: PageRange, source: bigint, options: MoveOptions = {}): Outcome {
     return this.#answer({ ...options, answer: 'move', at, source });
   }
 
-  /** UFFDIO_WAKE: those who wait in the range look again; with nothing mapped they fault again. */
+  /** UFFDIO_WAKE (Linux 4.3): those who wait in the range look again; with nothing mapped they fault again. */
   wake(at: PageRange): void {
     this.#answer({ answer: 'wake', at });
   }
@@ -255,7 +286,8 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
 
   /**
    * UFFDIO_SET_MODE (Linux 7.3): switches `rwpAsync` on and off while memory is registered; on wakes everybody.
-   * @throws KernelError ENOTTY (before 7.3), EINVAL (a feature that cannot be switched)
+   * @throws KernelError EINVAL (before 7.3; a feature that cannot be switched, or is in both lists), ESRCH (the process is
+   *   gone)
    */
   setMode({ enable = [], disable = [] }: { enable?: readonly FeatureName[]; disable?: readonly FeatureName[] }): void {
     const error = this.#open().setMode(featureMask(enable), featureMask(disable));

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Answer, FaultEvent, RegisterModeName, Userfaultfd } from '../../dist/index.js';
-import { deadline, milliseconds, within } from '../support/deadline.js';
+import { deadline, milliseconds, times, within } from '../support/deadline.js';
 import { nextEvent, nextFault } from '../support/memory.js';
 import { lacks, requires } from '../support/requires.js';
 import { memories, needsOf } from './memories.js';
@@ -50,6 +50,8 @@ describe.each(memories)('on $name', (memory) => {
     const region = uffd.regions[0]!;
     // BUS_ADRERR
     expect(await puppet.tell('read 1')).toBe('SIGBUS 2');
+    // The kernel's own access fails.
+    expect(await puppet.tell('pipe 1 0')).toBe('-1 Bad address');
     expect(uffd.queue).toEqual({ pending: 0, total: 0 });
     expect(uffd.copy({ region, page: 1 }, pageOf(7, pageSize)).kind).toBe('installed');
     expect(await puppet.tell('read 1')).toBe('7');
@@ -67,6 +69,17 @@ describe.each(memories)('on $name', (memory) => {
     expect(await puppet.tell('write 0 5')).toBe('SIGBUS 2');
     uffd.writeProtect(at, { protect: false });
     expect(await puppet.tell('write 0 5')).toBe('ok');
+    expect(uffd.queue.total).toBe(0);
+  });
+
+  test('poisoned: SIGBUS for the process, EFAULT for the kernel', async (context) => {
+    requires(context, 'uffd-poison');
+    const puppet = new Puppet();
+    const uffd = await puppet.registered(name, 2, ['missing']);
+    expect(uffd.poison({ region: uffd.regions[0]!, page: 1 }).kind).toBe('installed');
+    // BUS_MCEERR_AR, or BUS_ADRERR without CONFIG_MEMORY_FAILURE.
+    expect(await puppet.tell('read 1')).toMatch(/^SIGBUS [42]$/);
+    expect(await puppet.tell('pipe 1 0')).toBe('-1 Bad address');
     expect(uffd.queue.total).toBe(0);
   });
 
@@ -177,7 +190,7 @@ describe.each(memories)('on $name', (memory) => {
     for await (const batch of uffd.batches({ signal: signal() })) {
       messages += batch.length;
       expect(batch.every((event) => event.type === 'pagefault' && event.page === 0)).toBe(true);
-      if (messages > 1000) break;
+      if (messages > times(1000)) break;
     }
     uffd.copy({ region: uffd.regions[0]!, page: 0 }, pageOf(1, pageSize));
     expect(await told).toMatch(/^1 /);

@@ -44,6 +44,17 @@ describe.each(ownMemories)('on $name', (memory) => {
     expect(isFilled(await mapping.read(2 * pageSize, pageSize, { signal: signal() }), 5)).toBe(true);
   });
 
+  test('exactAddress: the byte that was touched, and still its page', async (context) => {
+    requires(context, 'uffd-exact-address');
+    const { uffd, mapping } = prepare(memory, 2, ['missing'], ['exactAddress']);
+    const at = 2 * pageSize - 5;
+    const reading = mapping.read(at, 1, { signal: signal() });
+    const fault = await nextFault(uffd, signal());
+    expect(fault).toMatchObject({ page: 1, address: mapping.address + BigInt(at) });
+    expect(uffd.copy(fault, pageOf(6, pageSize)).kind).toBe('installed');
+    expect((await reading)[0]).toBe(6);
+  });
+
   test('two threads on one page: two messages, one answer for both', async () => {
     const { uffd, mapping, region } = prepare(memory, 1, ['missing']);
     const reading = [mapping.read(0, 1, { signal: signal() }), mapping.read(0, 1, { signal: signal() })];

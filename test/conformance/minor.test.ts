@@ -1,6 +1,6 @@
 // Minor faults, on every memory kind with a page cache: pages that are there without being mapped, and the holes between.
 import { describe, expect, test } from 'vitest';
-import { Mapping, Memfd } from '../../dist/index.js';
+import { Mapping, Memfd, pageEntries } from '../../dist/index.js';
 import { deadline } from '../support/deadline.js';
 import { nextFault } from '../support/memory.js';
 import { requires } from '../support/requires.js';
@@ -33,7 +33,17 @@ describe.each(ownMemories)('on $name', (memory) => {
     expect(uffd.continue({ region: fault.region, page: 0 }).kind).toBe('absent');
   });
 
-  if (!minor) return;
+  if (!minor) {
+    test('swapped out: it comes back by itself, and nobody is told', async (context) => {
+      const { uffd, mapping, region } = prepare(memory, 1, ['missing']);
+      expect(uffd.copy({ region, page: 0 }, pageOf(3, pageSize)).kind).toBe('installed');
+      mapping.advise('pageOut');
+      if (pageEntries(mapping)[0]?.swapped !== true) context.skip('swap: the page was not swapped out');
+      expect((await mapping.read(0, 1, { signal: signal() }))[0]).toBe(3);
+      expect(uffd.queue).toEqual({ pending: 0, total: 0 });
+    });
+    return;
+  }
 
   for (const writeProtect of wp ? [false, true] : [false]) {
     test(`${writeProtect ? 'minor-wp' : 'minor'}: what the handler makes of the page is what both mappings have`, async (context) => {
@@ -134,6 +144,23 @@ describe.each(ownMemories)('on $name', (memory) => {
       else expect(outcome!.kind).toBe('absent');
       uffd.wake(fault);
       expect(await caught).toMatchObject({ code: 'ERR_MEMORY_FAULT', signal: 'SIGBUS', page: 1 });
+    });
+  }
+
+  // guest_memfd is not swapped.
+  if (!huge && name !== 'guest_memfd') {
+    test('swapped out: in the page cache all the same, and continue brings it back', async (context) => {
+      const { uffd, mapping, memfd, cache } = prepare(memory, 1, ['missing', 'minor']);
+      await cache(0, 3);
+      using alias = Mapping.map(memfd!);
+      await alias.touch();
+      alias.advise('pageOut');
+      if (alias.mincore()[0] !== false) context.skip('swap: the page was not swapped out');
+      const reading = mapping.read(0, 1, { signal: signal() });
+      const fault = await nextFault(uffd, signal());
+      expect(fault.reason).toBe('minor');
+      expect(uffd.continue(fault).kind).toBe('installed');
+      expect((await reading)[0]).toBe(3);
     });
   }
 

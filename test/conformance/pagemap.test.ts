@@ -4,7 +4,7 @@ import { closeSync, openSync } from 'node:fs';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { type Mapping, type ScanOptions, pageEntries, scanPages } from '../../dist/index.js';
 import { native } from '../../dist/native/load.js';
-import { deadline } from '../support/deadline.js';
+import { deadline, times } from '../support/deadline.js';
 import { HUGE } from '../support/huge-pages.js';
 import { PAGE, anonymousMapping, nextFault, userfaultfd } from '../support/memory.js';
 import { requires } from '../support/requires.js';
@@ -111,7 +111,7 @@ describe.each(memories)('on $name', (memory) => {
   });
 
   test('transact_test: with writers who do not stop, what was taken makes up a copy that is complete', async () => {
-    const pages = huge ? 4 : 256;
+    const pages = huge ? 4 : 64;
     const { mapping } = prepare(memory, pages, ['wp'], ['wpAsync']);
     await mapping.write(0, Buffer.alloc(pages * pageSize, 1), { signal: signal() });
     const copy = Buffer.alloc(pages * pageSize);
@@ -133,7 +133,7 @@ describe.each(memories)('on $name', (memory) => {
       return sum;
     };
     let rounds = 0;
-    for (; rounds < 20 || writes < 200; rounds++) await copyTaken();
+    for (; rounds < times(20) || writes < times(200); rounds++) await copyTaken();
     writing = false;
     await Promise.all(writers);
     expect(await copyTaken()).toBeLessThanOrEqual(pages);

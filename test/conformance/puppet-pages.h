@@ -54,7 +54,7 @@ static int one_folio(void) {
   return 1;
 }
 
-// Memory of one folio: alone in its mapping, so that no larger one fits and nothing merges with it.
+// Memory of one folio, written to: alone in its mapping, so that no larger one fits and nothing merges with it.
 static void map_folio(const char* kind, long bytes) {
   int huge = strncmp(kind, "hugetlb", 7) == 0;
   int shared = strcmp(kind, "shmem") == 0 || strcmp(kind, "hugetlb") == 0;
@@ -68,7 +68,7 @@ static void map_folio(const char* kind, long bytes) {
   memory = mmap(aligned, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0);
   if (memory == MAP_FAILED) fail("mmap");
   if (!huge) madvise(memory, bytes, page_size == (size_t)bytes ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
-  memset(memory, 1, bytes);
+  memset(memory, 1, huge ? 1 : bytes);
   printf("%lu %zu %d\n", (unsigned long)(uintptr_t)memory, page_size, huge || one_folio());
 }
 

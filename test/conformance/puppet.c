@@ -2,7 +2,7 @@
 // time; it answers with one line. Its userfaultfd goes to whoever started it over descriptor 3.
 //
 //   map KIND PAGES         anon shmem shmem-private hugetlb hugetlb-private; the answer: address, bytes of a page
-//   folio KIND BYTES       the same of one folio of that size, full of ones; and whether it is one
+//   folio KIND BYTES       the same of one folio of that size, written to; and whether it is one
 //   uffd FEATURES          opens one and sends it; the handshake asks for the features (a number)
 //   register MODES         all of the memory
 //   write PAGE VALUE       fills a page; "ok", or "SIGBUS" and its si_code

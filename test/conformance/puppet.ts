@@ -33,9 +33,9 @@ export class Puppet {
   }
 
   /** The line it answers with. */
-  async tell(line: string): Promise<string> {
+  async tell(line: string, withinMs?: number): Promise<string> {
     this.#child.stdin!.write(`${line}\n`);
-    const next = await within(this.#lines.next(), line);
+    const next = await within(this.#lines.next(), line, withinMs);
     if (next.done === true) throw new Error(`the process ended at: ${line}`);
     return next.value;
   }
@@ -47,9 +47,9 @@ export class Puppet {
     this.#lengthBytes = pages * this.pageSize;
   }
 
-  /** Maps memory of one folio, full of ones; false when the kernel made it of something else. */
+  /** Maps memory of one folio, written to; false when the kernel made it of something else. */
   async folio(memory: PuppetMemory, bytes: number): Promise<boolean> {
-    const [address, pageSize, whole] = (await this.tell(`folio ${memory} ${bytes}`)).split(' ');
+    const [address, pageSize, whole] = (await this.tell(`folio ${memory} ${bytes}`, 15_000)).split(' ');
     this.start = BigInt(address!);
     this.pageSize = Number(pageSize);
     this.#lengthBytes = bytes;

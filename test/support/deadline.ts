@@ -9,6 +9,11 @@ export function milliseconds(normally: number): number {
   return normally * slower;
 }
 
+/** How often something is done, or should happen, that takes its time. */
+export function times(normally: number): number {
+  return Math.ceil(normally / slower);
+}
+
 /** A signal for accesses and iterations that should end long before it. */
 export function deadline(normally = 4000): AbortSignal {
   const signal = AbortSignal.timeout(milliseconds(normally));

@@ -37,7 +37,8 @@ function takeLock(lock: string): boolean {
 export function reserveHugePages(pages: number, size: keyof typeof pools = '2M'): () => string | undefined {
   const lock = join(tmpdir(), `uffd-test-huge-pages-${size}.lock`);
   const pool = pools[size];
-  let before: number | undefined;
+  let locked = false;
+  let added = 0;
   let why: string | undefined = 'not reserved yet';
   beforeAll(async () => {
     if (!existsSync(pool)) {
@@ -45,7 +46,7 @@ export function reserveHugePages(pages: number, size: keyof typeof pools = '2M')
       return;
     }
     const until = performance.now() + milliseconds(120_000);
-    while (!takeLock(lock)) {
+    while (!(locked = takeLock(lock))) {
       if (performance.now() > until) {
         why = `${lock} is held by another process`;
         return;
@@ -53,16 +54,24 @@ export function reserveHugePages(pages: number, size: keyof typeof pools = '2M')
       await delay(50);
     }
     try {
-      before = poolSize(size);
+      const before = poolSize(size);
       writeFileSync(pool, String(before + pages));
-      why = poolSize(size) < before + pages ? 'the kernel has no huge pages to give' : undefined;
+      added = poolSize(size) - before;
+      why = added < pages ? 'the kernel has no huge pages to give' : undefined;
     } catch (error) {
       why = (error as Error).message;
     }
   }, milliseconds(150_000));
-  afterAll(() => {
-    if (before !== undefined) writeFileSync(pool, String(before));
-    if (why === undefined || before !== undefined) rmSync(lock, { recursive: true, force: true });
+  afterAll(async () => {
+    // Not back to what was: what does not take the lock may have changed the pool meanwhile.
+    const after = added > 0 ? Math.max(0, poolSize(size) - added) : 0;
+    for (let waited = 0; added > 0 && waited < milliseconds(5000); waited += 50) {
+      writeFileSync(pool, String(after));
+      if (poolSize(size) <= after) break;
+      // A process that was killed has not gone yet.
+      await delay(50);
+    }
+    if (locked) rmSync(lock, { recursive: true, force: true });
   });
   return () => why;
 }

@@ -48,7 +48,7 @@ function program(name: string): Check {
 }
 
 /** Linux of at least that version: for what nothing else tells. */
-function linux(major: number, minor: number): boolean {
+export function linux(major: number, minor: number): boolean {
   const [ofMajor, ofMinor] = release().split('.').map(Number);
   return ofMajor! > major || (ofMajor === major && ofMinor! >= minor);
 }
@@ -114,6 +114,11 @@ const checks = {
   'wp-mremap': mremapClears,
   'pagemap-scan': tried(scanning({})),
   'pagemap-guard': tried(scanning({ allOf: ['guard'] })),
+  'soft-dirty': () => {
+    using mapping = Mapping.anonymous(1);
+    mapping.populate('write');
+    return pageEntries(mapping)[0]!.softDirty ? undefined : 'this kernel is built without CONFIG_MEM_SOFT_DIRTY';
+  },
   'guard-anon': tried(() => guarded(false)),
   'guard-shmem': tried(() => guarded(true)),
   'madv-collapse': () => (linux(6, 1) ? undefined : 'MADV_COLLAPSE came with Linux 6.1'),

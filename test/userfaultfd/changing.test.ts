@@ -109,6 +109,24 @@ test.each(['dontNeed', 'free', 'remove'] as const)(
   },
 );
 
+test('ERR_WOULD_DEADLOCK: moving and populating on the thread that iterates', async () => {
+  const { mapping, uffd } = registeredAnonymous(1, ['eventRemap']);
+  const controller = new AbortController();
+  const iterating = nextEvent(uffd, controller.signal).catch((error: unknown) => error);
+  await delay(10);
+  const wouldDeadlock = expect.objectContaining({ code: 'ERR_WOULD_DEADLOCK' }) as Error;
+  expect(() => {
+    mapping.relocate();
+  }).toThrow(wouldDeadlock);
+  for (const access of ['read', 'write'] as const) {
+    expect(() => {
+      mapping.populate(access);
+    }).toThrow(wouldDeadlock);
+  }
+  controller.abort('done');
+  await iterating;
+});
+
 test('without eventRemove nobody waits: a page dropped is missing again', async () => {
   const { mapping, uffd, region } = registeredAnonymous(1);
   uffd.copy({ region, page: 0 }, filled('1'));

@@ -1,6 +1,6 @@
 // Write protection and moving: each write seen, what the kernel resolves by itself, pages that change hands.
 import { beforeEach, expect, test } from 'vitest';
-import { Mapping, pageEntries, scanPages } from '../../dist/index.js';
+import { Mapping, clearSoftDirty, pageEntries, scanPages } from '../../dist/index.js';
 import type { FeatureName, Mapping as MappingType, Region, Userfaultfd } from '../../dist/index.js';
 import { deadline } from '../support/deadline.js';
 import { PAGE, anonymousMapping, filled, mappingOf, memfdOf, nextFault, userfaultfd } from '../support/memory.js';
@@ -109,6 +109,18 @@ test('scan: all of, any of, not; a span; more runs than one call has room for', 
   expect([...scanPages(mapping, { anyOf: ['swapped', 'file'] })]).toEqual([]);
   expect(() => [...scanPages(mapping, { offset: 1 })]).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
   expect(() => [...scanPages(mapping, { allOf: ['wet' as 'present'] })]).toThrow(/unknown page category wet/);
+});
+
+test('soft-dirty: the pages written since it was cleared, for the whole process', async (context) => {
+  requires(context, 'soft-dirty');
+  const mapping = anonymousMapping(3);
+  await mapping.write(0, filled(1, 3 * PAGE));
+  const dirty = () => pageEntries(mapping).map((entry) => entry.softDirty);
+  expect(dirty()).toEqual([true, true, true]);
+  clearSoftDirty();
+  expect(dirty()).toEqual([false, false, false]);
+  await mapping.write(PAGE, filled(2, 1));
+  expect(dirty()).toEqual([false, true, false]);
 });
 
 test('guard pages: SIGSEGV and no message, and a category of their own', async (context) => {

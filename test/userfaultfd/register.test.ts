@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, expect, test } from 'vitest';
-import { Mapping, type RegisterModeName } from '../../dist/index.js';
+import { Mapping, type RegisterModeName, Userfaultfd } from '../../dist/index.js';
 import { deadline, within } from '../support/deadline.js';
 import {
   PAGE,
@@ -15,6 +15,7 @@ import {
   registeredMemfd,
   userfaultfd,
 } from '../support/memory.js';
+import { duplicate } from '../support/native.js';
 import { requires } from '../support/requires.js';
 
 beforeEach((context) => {
@@ -141,6 +142,16 @@ test.each(['missing', 'minor'] as const)('unregister wakes those who wait for a 
   expect((await nextFault(uffd)).reason).toBe(reason);
   uffd.unregister(mapping);
   expect(await within(reading, 'the read', 1000)).toEqual(filled(0, 1));
+});
+
+test('unregister of a range that this object has not registered wakes those who wait there all the same', async () => {
+  const { memfd, mapping, uffd } = registeredMemfd(1);
+  memfd.write(filled('m'), 0);
+  using other = Userfaultfd.adopt(duplicate(uffd.fd));
+  const reading = mapping.read(0, 1, { signal: deadline() });
+  expect((await nextFault(uffd)).reason).toBe('minor');
+  other.unregister({ start: mapping.address, lengthBytes: PAGE });
+  expect((await within(reading, 'the read', 1000)).toString()).toBe('m');
 });
 
 test('close wakes everybody, who read zeroes', async () => {
