@@ -44,7 +44,8 @@ export class Child implements AsyncDisposable {
     const deadline = AbortSignal.timeout(timeoutMs);
     for (;;) {
       const found = this.printed.find((one) => one['event'] === name);
-      if (found !== undefined || deadline.aborted || this.#process.exitCode !== null) return found;
+      const { exitCode, signalCode } = this.#process;
+      if (found !== undefined || deadline.aborted || exitCode !== null || signalCode !== null) return found;
       await new Promise<void>((resolve) => {
         this.#waiting.add(resolve);
         deadline.addEventListener('abort', () => {

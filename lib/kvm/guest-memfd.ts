@@ -115,6 +115,8 @@ export class GuestMemfd implements MappableMemory, Disposable {
    */
   setPolicy(policy: MemoryPolicy, offset = 0, lengthBytes = this.sizeBytes - offset): void {
     using one = this.map({ offset, lengthBytes });
+    // mbind(2) does nothing where the mapping has the policy already, as a new one has the default.
+    if (policy.mode === 'default') one.setPolicy({ mode: 'local' });
     one.setPolicy(policy);
     // What is kept with one mapping only, another one does not know.
     using other = this.map({ offset, lengthBytes });

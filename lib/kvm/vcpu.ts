@@ -68,8 +68,8 @@ export class Vcpu implements AsyncDisposable {
   }
 
   /**
-   * Of all runs that have ended: page faults that somebody had to answer, and the time its thread was off the CPU, which
-   * is the time of waiting for the answers and, on a busy machine, for a CPU.
+   * Of all runs that have ended: how often its thread slept, which it does for page faults that somebody has to answer, and
+   * little else; and the time it was off the CPU: waiting for the answers and, on a busy machine, for a CPU.
    */
   get waits(): { readonly faults: number; readonly waitedMs: number } {
     return { faults: this.#faults, waitedMs: this.#waitedMs };

@@ -1,4 +1,5 @@
-// manifest.json of a snapshot: what is in it, and the hashes that say whether it still is.
+// A guest that stands, without its memory, as text: manifest.json of a snapshot, and what a migration sends first. With
+// hashes that say whether it still is what it was.
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { UffdError, messageOf } from '../errors.js';
@@ -24,26 +25,46 @@ const vcpuSchema = v.object({
 /** Whose bytes were hashed: while all of it is the same, nobody has written to the file since. */
 const identitySchema = v.object({ device: decimal, inode: decimal, mtimeNs: decimal, ctimeNs: decimal });
 
-const schema = v.object({
+const guestSchema = v.object({
   format: v.literal(FORMAT),
   version: v.literal(VERSION),
   architecture: v.literal('x64'),
-  memory: v.object({ file: v.string(), sizeBytes: unsigned, sha256: hex, identity: identitySchema }),
+  memory: v.object({ sizeBytes: unsigned }),
   work: v.object({ start: unsigned, end: unsigned, strideBytes: unsigned }),
   vcpus: v.pipe(v.array(vcpuSchema), v.minLength(1)),
 });
 
-export type Manifest = v.InferOutput<typeof schema>;
+const manifestSchema = v.object({
+  ...guestSchema.entries,
+  memory: v.object({ file: v.string(), sizeBytes: unsigned, sha256: hex, identity: identitySchema }),
+});
+
+/** A guest whose memory is somewhere else. */
+export type GuestState = v.InferOutput<typeof guestSchema>;
+/** A guest whose memory is a file beside it. */
+export type Manifest = v.InferOutput<typeof manifestSchema>;
 export type VcpuSnapshot = v.InferOutput<typeof vcpuSchema>;
 export type FileIdentity = v.InferOutput<typeof identitySchema>;
 
-/** The text of the file: the manifest, and the hash of it. */
-export function manifestText(manifest: Manifest): string {
+/** The text of it: the guest, and the hash of it. */
+export function manifestText(manifest: GuestState): string {
   return `${JSON.stringify({ manifest, sha256: hashOf(manifest) }, undefined, 2)}\n`;
 }
 
 /** @throws UffdError ERR_SNAPSHOT_INVALID with the reason */
 export function parseManifest(text: string): Manifest {
+  return parsed(manifestSchema, text);
+}
+
+/** @throws UffdError ERR_SNAPSHOT_INVALID with the reason */
+export function parseGuest(text: string): GuestState {
+  return parsed(guestSchema, text);
+}
+
+function parsed<Schema extends typeof guestSchema | typeof manifestSchema>(
+  schema: Schema,
+  text: string,
+): v.InferOutput<Schema> {
   let file: { manifest?: Record<string, unknown> | null; sha256?: unknown } | null;
   try {
     file = JSON.parse(text) as typeof file;
@@ -56,9 +77,9 @@ export function parseManifest(text: string): Manifest {
     throw invalid(`it is of version ${String(manifest['version'])}, this program reads version ${VERSION}`);
   }
   if (sha256 !== hashOf(manifest)) throw invalid('its manifest has been changed: the hash in it is another');
-  const parsed = v.safeParse(schema, manifest);
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
+  const result = v.safeParse(schema, manifest);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
   throw invalid(`its manifest is wrong: ${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`);
 }
 

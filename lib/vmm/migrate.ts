@@ -1,8 +1,9 @@
-// The source of a migration: sends the state of the guest, then its memory, as the destination asks for it.
+// The source of a migration: sends the state of a guest that stands, then its memory, as the destination asks for it.
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type Socket, createConnection } from 'node:net';
 import { UffdError } from '../errors.js';
-import { manifestText } from './manifest.js';
+import type { Mapping } from '../memory/mapping.js';
+import { type GuestState, manifestText } from './manifest.js';
 import { type Frame, FrameKind, MOST_PAYLOAD, onFrames, sendFrame } from './migration-wire.js';
 import type { OpenedSnapshot } from './snapshot.js';
 
@@ -16,27 +17,66 @@ export interface MigrateReport {
 
 const PAGE = 4096;
 
+/** The memory of a guest that stands. */
+export interface StandingMemory extends Disposable {
+  read(offset: number, lengthBytes: number): Uint8Array;
+}
+
 /**
  * Resolves when the destination has all it needs.
+ * @param options.to where `uffd vmm receive` listens
  * @throws UffdError ERR_SERVER_GONE when it goes before, ERR_SOURCE_CHANGED when the memory file is written to meanwhile
  */
 export async function migrateGuest(options: {
-  readonly snapshot: OpenedSnapshot;
-  /** Where `uffd vmm receive` listens. */
+  readonly guest: GuestState;
+  readonly memory: StandingMemory;
   readonly to: string;
   readonly signal: AbortSignal;
 }): Promise<MigrateReport> {
-  const { snapshot, to, signal } = options;
+  const { guest, to, signal } = options;
   const began = performance.now();
-  const memory = new SentMemory(snapshot);
+  const memory = new SentMemory(options.memory, guest.memory.sizeBytes);
   const socket = createConnection(to);
   try {
-    await serveReads(socket, memory, manifestText(snapshot.manifest), signal);
+    await serveReads(socket, memory, manifestText(guest), signal);
     return { ...memory.counts(), durationMs: performance.now() - began };
   } finally {
     socket.destroy();
-    memory.close();
   }
+}
+
+/** Of a guest in this process. */
+export function mappedMemory(mapping: Mapping): StandingMemory {
+  return {
+    read: (offset, lengthBytes) => new Uint8Array(mapping.view(offset, lengthBytes)),
+    [Symbol.dispose]: () => undefined,
+  };
+}
+
+/** Of a snapshot. */
+export function snapshotMemory({ memoryPath }: OpenedSnapshot): StandingMemory {
+  const fd = openSync(memoryPath, 'r');
+  const changed = () => {
+    const { ctimeNs, size } = fstatSync(fd, { bigint: true });
+    return `${ctimeNs} ${size}`;
+  };
+  const before = changed();
+  return {
+    read(offset, lengthBytes) {
+      const bytes = Buffer.allocUnsafe(lengthBytes);
+      for (let done = 0; done < lengthBytes;) {
+        const read = readSync(fd, bytes, done, lengthBytes - done, offset + done);
+        if (read === 0) break;
+        done += read;
+      }
+      // After reading: what a writer did meanwhile is not sent.
+      if (changed() === before) return bytes;
+      throw new UffdError('ERR_SOURCE_CHANGED', 'the memory file was written to in the middle of the migration');
+    },
+    [Symbol.dispose]() {
+      closeSync(fd);
+    },
+  };
 }
 
 function serveReads(socket: Socket, memory: SentMemory, state: string, signal: AbortSignal): Promise<void> {
@@ -56,35 +96,24 @@ function serveReads(socket: Socket, memory: SentMemory, state: string, signal: A
   });
 }
 
-/** The memory file, and which of its pages have been sent. */
+/** The memory, and which of its pages have been sent. */
 class SentMemory {
-  readonly #fd: number;
+  readonly #memory: StandingMemory;
   readonly #sizeBytes: number;
-  readonly #ctimeNs: string;
   readonly #sent: Uint8Array;
 
-  constructor({ memoryPath, manifest }: OpenedSnapshot) {
-    this.#fd = openSync(memoryPath, 'r');
-    this.#sizeBytes = manifest.memory.sizeBytes;
-    this.#ctimeNs = this.#changed();
-    this.#sent = new Uint8Array(this.#sizeBytes / PAGE);
+  constructor(memory: StandingMemory, sizeBytes: number) {
+    this.#memory = memory;
+    this.#sizeBytes = sizeBytes;
+    this.#sent = new Uint8Array(sizeBytes / PAGE);
   }
 
-  read({ kind, offset, length }: Frame): Buffer {
+  read({ kind, offset, length }: Frame): Uint8Array {
     const whole = offset % PAGE === 0 && length % PAGE === 0 && length > 0 && length <= MOST_PAYLOAD;
     if (kind !== FrameKind.read || !whole || offset + length > this.#sizeBytes) {
       throw new UffdError('ERR_HANDOFF_REFUSED', 'the destination asks for what is no memory of the guest');
     }
-    const bytes = Buffer.allocUnsafe(length);
-    for (let done = 0; done < length;) {
-      const read = readSync(this.#fd, bytes, done, length - done, offset + done);
-      if (read === 0) break;
-      done += read;
-    }
-    // After reading: what a writer did meanwhile is not sent.
-    if (this.#changed() !== this.#ctimeNs) {
-      throw new UffdError('ERR_SOURCE_CHANGED', 'the memory file was written to in the middle of the migration');
-    }
+    const bytes = this.#memory.read(offset, length);
     for (let page = offset / PAGE; page < (offset + length) / PAGE; page++) this.#sent[page]!++;
     return bytes;
   }
@@ -97,14 +126,5 @@ class SentMemory {
       pagesSent: count((times) => times > 0),
       pagesSentTwice: count((times) => times > 1),
     };
-  }
-
-  close(): void {
-    closeSync(this.#fd);
-  }
-
-  #changed(): string {
-    const { ctimeNs, size } = fstatSync(this.#fd, { bigint: true });
-    return `${ctimeNs} ${size}`;
   }
 }

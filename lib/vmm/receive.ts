@@ -10,7 +10,7 @@ import type { PageSource } from '../server/page-source.js';
 import { objectSource } from '../sources/user.js';
 import { listenAt, removeSocket } from '../transports/socket-path.js';
 import { type GuestWaits, Machine } from './machine.js';
-import { type Manifest, parseManifest } from './manifest.js';
+import { type GuestState, parseGuest } from './manifest.js';
 import { GuestMemory } from './memory-kind.js';
 import { type Frame, FrameKind, onFrames, sendFrame } from './migration-wire.js';
 import { ClosingVm, ServedMemory, putVcpus, runServed } from './served-guest.js';
@@ -45,8 +45,8 @@ export async function receiveGuest(options: ReceiveOptions): Promise<ReceiveRepo
   const began = performance.now();
   const source = new RemoteMemory(socket);
   try {
-    const manifest = await source.state(options.signal);
-    const report = await runReceived(source, manifest, options, began);
+    const guest = await source.state(options.signal);
+    const report = await runReceived(source, guest, options, began);
     sendFrame(socket, FrameKind.done);
     socket.end();
     return report;
@@ -57,11 +57,11 @@ export async function receiveGuest(options: ReceiveOptions): Promise<ReceiveRepo
 
 async function runReceived(
   source: RemoteMemory,
-  manifest: Manifest,
+  guest: GuestState,
   { onSerial, signal }: ReceiveOptions,
   began: number,
 ): Promise<ReceiveReport> {
-  const { sizeBytes } = manifest.memory;
+  const { sizeBytes } = guest.memory;
   using kvm = Kvm.open();
   await using server = await FaultServer.start({ source: objectSource(source, { sizeBytes }), workers: 1 });
   using served = new ServedMemory();
@@ -70,8 +70,8 @@ async function runReceived(
   using memory = GuestMemory.create('memfd', sizeBytes, vm);
   await served.attach(server, memory as GuestMemory & { file: Memfd }, source.gone);
   vm.setMemory(memory.slot());
-  const machine = new Machine(kvm, vm, { vcpus: manifest.vcpus.length, onSerial });
-  putVcpus(machine, manifest);
+  const machine = new Machine(kvm, vm, { vcpus: guest.vcpus.length, onSerial });
+  putVcpus(machine, guest);
   const firstRun = performance.now();
   // Fills what is absent, faults before the rest.
   const complete = server.drain(STREAM_MS).then(() => performance.now());
@@ -134,7 +134,7 @@ interface Wanted {
 class RemoteMemory implements PageSource {
   readonly #socket: Socket;
   readonly #wanted = new Map<number, Wanted>();
-  readonly #state: Promise<Manifest>;
+  readonly #state: Promise<GuestState>;
   /** Rejects when the source has gone, or says what it must not. */
   readonly gone: Promise<never>;
 
@@ -156,13 +156,13 @@ class RemoteMemory implements PageSource {
     });
     this.#state = new Promise((resolve) => {
       onFrames(socket, (frame) => {
-        if (frame.kind === FrameKind.state) resolve(parseManifest(frame.payload.toString('utf8')));
+        if (frame.kind === FrameKind.state) resolve(parseGuest(frame.payload.toString('utf8')));
         else this.#take(frame);
       });
     });
   }
 
-  async state(signal: AbortSignal): Promise<Manifest> {
+  async state(signal: AbortSignal): Promise<GuestState> {
     const late = AbortSignal.timeout(STATE_MS);
     const ended = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => {

@@ -1,4 +1,4 @@
-// A guest from its first instruction to its snapshot.
+// A guest from its first instruction to its snapshot, or to its migration.
 import { UffdError } from '../errors.js';
 import { Kvm } from '../kvm/kvm.js';
 import { Entry, type GuestWork, Layout, guestProgram } from './guest-program.js';
@@ -6,6 +6,7 @@ import { longMode, pageTables, registersAt } from './long-mode.js';
 import { Machine } from './machine.js';
 import { FORMAT, VERSION } from './manifest.js';
 import { GuestMemory } from './memory-kind.js';
+import { type MigrateReport, mappedMemory, migrateGuest } from './migrate.js';
 import { prepareFolder, writeSnapshot } from './snapshot.js';
 import { takeVcpu } from './vcpu-snapshot.js';
 
@@ -16,8 +17,8 @@ export const MOST_VCPUS = 4;
 
 export interface RunOptions {
   readonly memoryBytes: number;
-  /** Folder of the snapshot. */
-  readonly snapshot: string;
+  /** Folder of the snapshot; or, in place of one, where `uffd vmm receive` listens, for the guest to move to. */
+  readonly goal: { readonly snapshot: string } | { readonly to: string };
   /** Default 1. */
   readonly vcpus?: number;
   /** Bytes from one word the guest writes to the next. Default 4,088: every page, each at another place in it. */
@@ -26,26 +27,31 @@ export interface RunOptions {
   readonly signal: AbortSignal;
 }
 
-export interface RunReport {
-  readonly memoryBytes: number;
-  readonly vcpus: number;
-  /** Of the guest: from its first instruction to its asking for the snapshot. */
-  readonly fillMs: number;
+export interface SnapshotReport {
   readonly snapshotMs: number;
   /** Bytes of the memory file that are no hole. */
   readonly writtenBytes: number;
   readonly sha256: string;
 }
 
+export interface RunReport {
+  readonly memoryBytes: number;
+  readonly vcpus: number;
+  /** Of the guest: from its first instruction to its asking for the snapshot. */
+  readonly fillMs: number;
+  /** What became of it. */
+  readonly end: SnapshotReport | MigrateReport;
+}
+
 export const DEFAULT_STRIDE = 4088;
 
 /** @throws UffdError ERR_GUEST_FAILED, ERR_OUT_OF_RANGE; KernelError with the remedy when there is no KVM */
 export async function runGuest(options: RunOptions): Promise<RunReport> {
-  const { memoryBytes, snapshot, vcpus = 1, strideBytes = DEFAULT_STRIDE, signal } = options;
+  const { memoryBytes, goal, vcpus = 1, strideBytes = DEFAULT_STRIDE, signal } = options;
   checkSize(memoryBytes);
   if (vcpus < 1 || vcpus > MOST_VCPUS) throw new UffdError('ERR_OUT_OF_RANGE', `1 to ${MOST_VCPUS} vCPUs`);
   if (strideBytes < 8 || strideBytes % 8 !== 0) throw new UffdError('ERR_OUT_OF_RANGE', 'a stride is a multiple of 8');
-  prepareFolder(snapshot);
+  if ('snapshot' in goal) prepareFolder(goal.snapshot);
   using kvm = Kvm.open();
   await using vm = kvm.createVm();
   using memory = GuestMemory.create('memfd', memoryBytes, vm);
@@ -67,14 +73,16 @@ export async function runGuest(options: RunOptions): Promise<RunReport> {
     const indices = kvm.msrIndices();
     const states = machine.vcpus.map((vcpu) => takeVcpu(vcpu, indices));
     const rest = { format: FORMAT, version: VERSION, architecture: 'x64', work, vcpus: states } as const;
-    const written = writeSnapshot(snapshot, memory.mapping, rest);
-    return {
-      memoryBytes,
-      vcpus,
-      fillMs: filled - began,
-      snapshotMs: performance.now() - filled,
-      ...written,
-    };
+    const end =
+      'snapshot' in goal
+        ? { ...writeSnapshot(goal.snapshot, memory.mapping, rest), snapshotMs: performance.now() - filled }
+        : await migrateGuest({
+            guest: { ...rest, memory: { sizeBytes: memoryBytes } },
+            memory: mappedMemory(memory.mapping),
+            to: goal.to,
+            signal,
+          });
+    return { memoryBytes, vcpus, fillMs: filled - began, end };
   } finally {
     signal.removeEventListener('abort', stop);
   }

@@ -9,7 +9,7 @@ import { Userfaultfd } from '../userfaultfd/userfaultfd.js';
 import { Entry } from './guest-program.js';
 import { registersAt } from './long-mode.js';
 import type { Machine } from './machine.js';
-import type { Manifest } from './manifest.js';
+import type { GuestState } from './manifest.js';
 import { type GuestMemory, type LazyMode, registerModes } from './memory-kind.js';
 import { poisonAbsent } from './poison.js';
 import { putVcpu } from './vcpu-snapshot.js';
@@ -98,12 +98,12 @@ export class ClosingVm implements AsyncDisposable {
 }
 
 /** Those of the snapshot go on where they were; any more of them begin with verifying. */
-export function putVcpus(machine: Machine, manifest: Manifest): void {
-  const [first] = manifest.vcpus;
+export function putVcpus(machine: Machine, guest: GuestState): void {
+  const [first] = guest.vcpus;
   for (const vcpu of machine.vcpus) {
-    const state = manifest.vcpus.find(({ id }) => id === vcpu.id);
+    const state = guest.vcpus.find(({ id }) => id === vcpu.id);
     putVcpu(vcpu, state ?? first!);
-    if (state === undefined) vcpu.registers = registersAt(Entry.verify, vcpu.id, manifest.work);
+    if (state === undefined) vcpu.registers = registersAt(Entry.verify, vcpu.id, guest.work);
   }
 }
 

@@ -41,11 +41,12 @@ uint64_t clock_ns(clockid_t clock) {
   return static_cast<uint64_t>(time.tv_sec) * 1000000000ULL + static_cast<uint64_t>(time.tv_nsec);
 }
 
-// A fault that went through userfaultfd is completed by a retry, which the kernel counts as a major one.
-uint64_t major_faults() {
+// How often the thread has gone to sleep. Not its major faults: those that KVM takes for the guest are not counted,
+// where it finds the page when it looks again.
+uint64_t sleeps() {
   rusage usage;
   ::getrusage(RUSAGE_THREAD, &usage);
-  return static_cast<uint64_t>(usage.ru_majflt);
+  return static_cast<uint64_t>(usage.ru_nvcsw);
 }
 
 struct RunCall {
@@ -132,14 +133,14 @@ VcpuExit VcpuThread::Core::execute() {
   // What is there after a KVM_RUN that failed is then not of an earlier exit.
   run()->exit_reason = KVM_EXIT_UNKNOWN;
   RunCall call{fd.get(), 0};
-  uint64_t faults = major_faults();
+  uint64_t slept = sleeps();
   uint64_t began = clock_ns(CLOCK_MONOTONIC);
   uint64_t on_cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
   AccessOutcome outcome = access.run(call_run, &call);
   VcpuExit exit;
   uint64_t ran = clock_ns(CLOCK_THREAD_CPUTIME_ID) - on_cpu;
   uint64_t took = clock_ns(CLOCK_MONOTONIC) - began;
-  exit.faults = major_faults() - faults;
+  exit.faults = sleeps() - slept;
   exit.waited_ns = took > ran ? took - ran : 0;
   exit.result = call.result;
   if (outcome.kind == AccessOutcome::kFault) {

@@ -22,7 +22,8 @@ struct VcpuExit {
   std::vector<uint8_t> data;
   // Of the page whose poison was reported by SIGBUS (result is -EHWPOISON then), or -1.
   int64_t failed_address = -1;
-  // Page faults that somebody had to answer, and the time the thread was not on a CPU: it sleeps in nothing else.
+  // How often the thread slept, and the time it was not on a CPU: in nothing but page faults that somebody has to
+  // answer.
   uint64_t faults = 0;
   uint64_t waited_ns = 0;
 };

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { type Server, type Socket, createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { manifestText } from '../../dist/vmm/manifest.js';
 import { FrameKind, onFrames, sendFrame } from '../../dist/vmm/migration-wire.js';
@@ -60,6 +61,51 @@ function source(path: string): Socket {
 }
 
 const stateOf = () => Buffer.from(manifestText(snapshot.manifest));
+
+describe('run --to', () => {
+  test('a running guest moves, without a snapshot, and goes on with its memory', async () => {
+    const { socket, output, ended } = await receiver();
+    const run = ['vmm', 'run', '--memory', '16M', '--vcpus', '2', '--to', socket, '--json'];
+    const { code, stdout, stderr } = await uffd(run);
+    expect(code, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ checksum, pages: 4096, pagesSent: 4096, pagesSentTwice: 0 });
+    expect((await ended).code, output.stderr).toBe(0);
+    expect(JSON.parse(output.stdout)).toMatchObject({ checksum, vcpus: 2 });
+  });
+
+  test('the source is killed when the guest has moved, and its memory has not: never a zero', async () => {
+    const { socket, output, ended } = await receiver();
+    const run = spawn(process.execPath, [mainScript, 'vmm', 'run', '--memory', '512M', '--to', socket], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    onTestFinished(() => void run.kill('SIGKILL'));
+    // The guest's checksum is the last thing before it moves.
+    await new Promise((resolve) => run.stdout.once('data', resolve));
+    await delay(300);
+    run.kill('SIGKILL');
+    const killed = performance.now() / 1000;
+    const { code, seconds } = await ended;
+    expect(code).toBe(1);
+    expect(seconds() - killed).toBeLessThan(1);
+    expect(output.stderr).toMatch(/^uffd: (the source of the guest is gone|read ECONNRESET)/m);
+    expect(output.stdout).toBe('');
+  });
+
+  test.each([
+    [[], /required option '--snapshot <folder>' or '--to <path>' not specified/],
+    [['--to', 'x.sock', '--snapshot', 'x'], /cannot be used with/],
+  ])('%j is wrong usage', async (args, reason) => {
+    const { code, stderr } = await uffd(['vmm', 'run', ...args]);
+    expect(stderr).toMatch(reason);
+    expect(code).toBe(2);
+  });
+
+  test('nobody listens', async () => {
+    const { code, stderr } = await uffd(['vmm', 'run', '--memory', '4M', '--to', join(folder, 'nobody.sock')]);
+    expect(stderr).toMatch(/^uffd: .*connect ENOENT/m);
+    expect(code).toBe(1);
+  });
+});
 
 describe('receive', () => {
   test('the guest goes on with the same memory, and every page is sent once', async () => {

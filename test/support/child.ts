@@ -17,10 +17,17 @@ export interface ChildOptions {
   readonly deadlineMs?: number;
   /** Options for node itself, such as `--expose-gc`. */
   readonly nodeOptions?: readonly string[];
+  /** In addition to this process's. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
-export async function runProgram(command: string, args: readonly string[], deadlineMs = 8000): Promise<ChildResult> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+export async function runProgram(
+  command: string,
+  args: readonly string[],
+  deadlineMs = 8000,
+  env: Readonly<Record<string, string>> = {},
+): Promise<ChildResult> {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
     child[name].setEncoding('utf8').on('data', (text: string) => (output[name] += text));
@@ -41,8 +48,8 @@ export async function runProgram(command: string, args: readonly string[], deadl
 
 /** Runs a script with this Node. */
 export function runScript(script: URL, args: readonly string[] = [], options: ChildOptions = {}): Promise<ChildResult> {
-  const { deadlineMs, nodeOptions = [] } = options;
-  return runProgram(process.execPath, [...nodeOptions, fileURLToPath(script), ...args], deadlineMs);
+  const { deadlineMs, nodeOptions = [], env } = options;
+  return runProgram(process.execPath, [...nodeOptions, fileURLToPath(script), ...args], deadlineMs, env);
 }
 
 /** Exit status 0, no signal, in time. Returns what it printed. */

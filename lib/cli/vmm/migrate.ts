@@ -1,6 +1,6 @@
 // `uffd vmm migrate` and `uffd vmm receive`: a guest goes on in another process while its memory still comes.
 import type { Command } from 'commander';
-import { migrateGuest } from '../../vmm/migrate.js';
+import { migrateGuest, snapshotMemory } from '../../vmm/migrate.js';
 import { receiveGuest } from '../../vmm/receive.js';
 import { openSnapshot } from '../../vmm/snapshot.js';
 import { ExitCode, onStopRequest } from '../exit.js';
@@ -20,9 +20,11 @@ export function addMigrate(vmm: Command): void {
     .option('--json', 'one JSON object on stdout', false)
     .option('--quiet', 'no log lines', false)
     .action(async (folder: string, options: Output & { to: string }) => {
-      const report = await stoppable((signal) =>
-        migrateGuest({ snapshot: openSnapshot(folder), to: options.to, signal }),
-      );
+      const report = await stoppable(async (signal) => {
+        const snapshot = openSnapshot(folder);
+        using memory = snapshotMemory(snapshot);
+        return await migrateGuest({ guest: snapshot.manifest, memory, to: options.to, signal });
+      });
       const { pages, pagesSent, durationMs } = report;
       say(options, report, `${pagesSent} of ${pages} pages sent in ${durationMs.toFixed(0)} ms`);
     });

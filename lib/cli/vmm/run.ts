@@ -1,13 +1,14 @@
-// `uffd vmm run`: a guest fills its memory, prints a checksum of it, and is snapshotted.
-import type { Command } from 'commander';
-import { DEFAULT_STRIDE, MOST_VCPUS, type RunReport, runGuest } from '../../vmm/run.js';
+// `uffd vmm run`: a guest fills its memory, prints a checksum of it, and is snapshotted, or moves to another process.
+import { type Command, Option } from 'commander';
+import { DEFAULT_STRIDE, MOST_VCPUS, type RunOptions, type RunReport, runGuest } from '../../vmm/run.js';
 import { ExitCode, onStopRequest } from '../exit.js';
 import { byteCount, wholeNumber } from '../options.js';
 import { Serial } from './serial.js';
 
 interface RunCommandOptions {
   memory: number;
-  snapshot: string;
+  snapshot?: string;
+  to?: string;
   vcpus: number;
   stride: number;
   json: boolean;
@@ -15,11 +16,14 @@ interface RunCommandOptions {
 }
 
 export function addRun(vmm: Command): void {
-  vmm
-    .command('run')
-    .description('start a guest that fills its memory and prints a checksum of it, and snapshot it')
+  const run = vmm.command('run');
+  run
+    .description('start a guest that fills its memory and prints a checksum of it, and snapshot it, or move it')
     .option('--memory <bytes>', 'memory of the guest, 4M to 3G in steps of 2M', byteCount, 256 * 2 ** 20)
-    .requiredOption('--snapshot <folder>', 'where the snapshot goes; one that is there is replaced')
+    .option('--snapshot <folder>', 'where the snapshot goes; one that is there is replaced')
+    .addOption(
+      new Option('--to <path>', 'no snapshot: the guest goes on where uffd vmm receive listens').conflicts('snapshot'),
+    )
     .option('--vcpus <n>', 'processors of the guest', wholeNumber(1, MOST_VCPUS), 1)
     .option('--stride <bytes>', 'from one word the guest writes to the next', wholeNumber(8, 2 ** 30), DEFAULT_STRIDE)
     .option('--json', 'one JSON object on stdout', false)
@@ -32,24 +36,35 @@ export function addRun(vmm: Command): void {
       const serial = new Serial(options.json);
       const report = await runGuest({
         memoryBytes: options.memory,
-        snapshot: options.snapshot,
+        goal: goalOf(run, options),
         vcpus: options.vcpus,
         strideBytes: options.stride,
         onSerial: serial.write,
         signal: stop.signal,
       });
       forget();
-      if (options.json) process.stdout.write(`${JSON.stringify({ checksum: serial.checksum, ...report })}\n`);
-      else if (!options.quiet) process.stderr.write(`uffd vmm: ${readable(report, options.snapshot)}\n`);
+      if (options.json) process.stdout.write(`${JSON.stringify(flat(report, serial.checksum))}\n`);
+      else if (!options.quiet) process.stderr.write(`uffd vmm: ${readable(report, options)}\n`);
       process.exitCode = ExitCode.ok;
     });
 }
 
-function readable(report: RunReport, folder: string): string {
-  const { memoryBytes, fillMs, snapshotMs, writtenBytes } = report;
-  const [memory, written] = [memoryBytes, writtenBytes].map((bytes) => (bytes / 2 ** 20).toFixed(0));
-  return (
-    `${memory} MiB filled in ${fillMs.toFixed(0)} ms; snapshot in ${folder}: ` +
-    `${written} MiB written in ${snapshotMs.toFixed(0)} ms`
-  );
+function goalOf(run: Command, { snapshot, to }: RunCommandOptions): RunOptions['goal'] {
+  if (snapshot !== undefined) return { snapshot };
+  if (to !== undefined) return { to };
+  return run.error("error: required option '--snapshot <folder>' or '--to <path>' not specified");
+}
+
+function flat({ end, ...report }: RunReport, checksum: string | undefined): object {
+  return { checksum, ...report, ...end };
+}
+
+function readable({ memoryBytes, fillMs, end }: RunReport, { snapshot, to }: RunCommandOptions): string {
+  const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+  const filled = `${mebibytes(memoryBytes)} filled in ${fillMs.toFixed(0)} ms`;
+  if ('pagesSent' in end) {
+    return `${filled}; moved to ${to ?? ''}: ${end.pagesSent} pages sent in ${end.durationMs.toFixed(0)} ms`;
+  }
+  const written = `${mebibytes(end.writtenBytes)} written in ${end.snapshotMs.toFixed(0)} ms`;
+  return `${filled}; snapshot in ${snapshot ?? ''}: ${written}`;
 }
