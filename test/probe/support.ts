@@ -7,6 +7,7 @@ import type { Finding } from '../../dist/probe/probe.js';
 import { Answer, AnswerOp } from '../../dist/native/contract.js';
 import type { NativeUserfaultfd } from '../../dist/native/contract.js';
 import { native } from '../../dist/native/load.js';
+import { milliseconds } from '../support/deadline.js';
 
 type Operation = keyof typeof AnswerOp;
 type SystemCall = number | ((...args: readonly CallArgument[]) => number | undefined);
@@ -70,7 +71,7 @@ function wrapped(real: NativeUserfaultfd, injection: Injection): NativeUserfault
 export function askOf(id: string, injection: Injection): Promise<Finding> {
   const probe = findProbe(id);
   if (probe === undefined) throw new Error(`no probe ${id}`);
-  return ask(probe, injected(injection));
+  return ask(probe, injected(injection), milliseconds(1));
 }
 
 /** A descriptor for whoever will close it, in place of the one that a call would give. */
