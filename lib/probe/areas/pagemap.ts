@@ -8,7 +8,7 @@ import { unlessFiltered } from '../needs.js';
 import { openAny } from '../openings.js';
 import { NotAsked, NotThere, type Probe, always, supported } from '../probe.js';
 import type { Scene } from '../scene.js';
-import { smapsField } from './memfd.js';
+import { smapsField } from '../smaps.js';
 
 function scan(mapping: Mapping, categories: PageCategory[], writeProtect = false): string {
   try {
@@ -183,7 +183,8 @@ const guards: readonly Probe[] = [
   },
 ];
 
-const Madvise = { willNeed: 3, dontNeed: 4, cold: 20, unknown: 9999 } as const;
+const Madvise = { willNeed: 3, dontNeed: 4, cold: 20, pageOut: 21, guardInstall: 102, unknown: 9999 } as const;
+const PIDFD_SELF = -10_000;
 
 function processMadvise(scene: Scene, pidfd: number, mapping: Mapping, length: number, advice: number): string {
   const vector = BigUint64Array.of(mapping.address, BigInt(length));
@@ -214,16 +215,30 @@ const advice: readonly Probe[] = [
     },
   },
   {
+    id: 'process_madvise.pidfdSelf',
+    description: 'process_madvise(2) knows the own process without a descriptor: PIDFD_SELF',
+    since: '6.14',
+    needs: [],
+    outcomes: supported('6.14', 'open a pidfd of the own process', ['EBADF', 'ENOSYS']),
+    ask: (scene) => {
+      const mapping = scene.anonymous();
+      adviseSelf(scene, mapping);
+      return processMadvise(scene, PIDFD_SELF, mapping, scene.page, Madvise.cold);
+    },
+  },
+  {
     id: 'process_madvise.remote',
-    description: 'process_madvise(2) of another process takes WILLNEED and COLD, and refuses DONTNEED',
+    description:
+      'process_madvise(2) of another process takes WILLNEED, COLD and PAGEOUT, and refuses DONTNEED and GUARD_INSTALL',
     since: '5.10',
     needs: [],
-    outcomes: { ...always('ok, ok, EINVAL', '5.10'), ENOSYS: { result: 'no', kernels: 'before 5.10' } },
+    outcomes: { ...always('ok, ok, ok, EINVAL, EINVAL', '5.10'), ENOSYS: { result: 'no', kernels: 'before 5.10' } },
     ask: async (scene) => {
       const mapping = scene.anonymous();
       await scene.access(mapping, 0, true);
       const pidfd = pidfdOf(scene, await scene.fork(0));
-      const tried = [Madvise.willNeed, Madvise.cold, Madvise.dontNeed].map((advice) =>
+      const { willNeed, cold, pageOut, dontNeed, guardInstall } = Madvise;
+      const tried = [willNeed, cold, pageOut, dontNeed, guardInstall].map((advice) =>
         processMadvise(scene, pidfd, mapping, scene.page, advice),
       );
       if (tried[0] !== 'EPERM') return tried[0] === 'ENOSYS' ? 'ENOSYS' : tried.join(', ');

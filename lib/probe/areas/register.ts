@@ -18,7 +18,7 @@ function registered(subject: Subject, range: Range, wanted: readonly RegisterMod
 }
 
 /** With the feature rwp where there is one: the mode must have been asked for. */
-function withRwp(scene: Scene): Subject {
+export function withRwp(scene: Scene): Subject {
   const subject = scene.subject(openAny(scene.kernel).fd);
   if (typeof subject.handshake(Feature.rwp) === 'number') subject.handshake(0n);
   return subject;
@@ -143,11 +143,11 @@ const refusals: readonly Probe[] = [
   {
     id: 'unreg.foreign',
     description: 'UFFDIO_UNREGISTER of memory that another userfaultfd has is refused',
-    since: '4.3',
+    since: '6.17',
     needs: ['userfaultfd'],
     outcomes: {
-      EINVAL: { result: 'yes', kernels: '4.3 and later' },
-      ok: { result: 'differs', kernels: 'none known', means: 'one userfaultfd can end the service of another' },
+      EINVAL: { result: 'yes', kernels: '6.17 and later' },
+      ok: { result: 'differs', kernels: 'before 6.17', means: 'one userfaultfd can end the service of another' },
     },
     ask: (scene) => {
       const mapping = scene.anonymous();
