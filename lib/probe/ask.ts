@@ -2,12 +2,10 @@
 import { needs } from './needs.js';
 import { type Kernel, errnoOf } from './kernel.js';
 import { type Finding, NotAsked, NotThere, type Probe, judge } from './probe.js';
-import { OtherThread } from './other-thread.js';
 import { Scene } from './scene.js';
 
 /** Never throws: what cannot be asked is a finding too. `patience`: as of the scene. */
 export async function ask(probe: Probe, kernel: Kernel, patience: number): Promise<Finding> {
-  await OtherThread.started();
   using scene = new Scene(kernel, patience);
   try {
     for (const need of probe.needs) needs[need].check(scene);

@@ -2,6 +2,7 @@
 import { runningKernel } from '../../dist/probe/kernel.js';
 import type { CallArgument, Kernel } from '../../dist/probe/kernel.js';
 import { ask } from '../../dist/probe/ask.js';
+import { OtherThread } from '../../dist/probe/other-thread.js';
 import { findProbe } from '../../dist/probe/areas/areas.js';
 import type { Finding } from '../../dist/probe/probe.js';
 import { Answer, AnswerOp } from '../../dist/native/contract.js';
@@ -114,7 +115,8 @@ export function portExit(byte: number): Buffer {
 }
 
 /** Asks a probe of such a kernel, in this process. */
-export function askOf(id: string, injection: Injection): Promise<Finding> {
+export async function askOf(id: string, injection: Injection): Promise<Finding> {
+  await OtherThread.started();
   const probe = findProbe(id);
   if (probe === undefined) throw new Error(`no probe ${id}`);
   return ask(probe, injected(injection), milliseconds(1));
