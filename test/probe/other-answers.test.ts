@@ -250,10 +250,13 @@ const others: Record<string, Other> = {
   'pagemap.wpMatching': { mock: says(native(), 'scanPages', ENOTTY), result: 'no' },
   'pagemap.guardCategory': { mock: says(native(), 'scanPages', EINVAL), result: 'no' },
   'pagemap.accessedCategory': {
+    injection: withRwp,
     mock: () => {
-      vi.spyOn(native(), 'scanPages').mockImplementation((_, request) => {
-        request[4] = request[3]!;
-        return 0;
+      vi.spyOn(native(), 'scanPages').mockImplementation((_, request, regions) => {
+        const [start, end] = request.subarray(2, 4);
+        request[4] = end!;
+        regions.set([start!, start! + BigInt(PAGE), 512n]);
+        return 1;
       });
     },
     result: 'yes',
@@ -464,6 +467,24 @@ describe('both answers', () => {
     const refuses: Injection = { systemCall: { fcntl: (_, command) => (command === 1033 ? EINVAL : undefined) } };
     expect(await askOf(id, refuses)).toMatchObject({ result: 'no' });
   });
+});
+
+test('a file of a tmpfs is shared memory, and not asked about', async () => {
+  const tmpfs: Injection = {
+    systemCall: {
+      fstatfs: (_, words) => {
+        (words as BigUint64Array)[0] = 0x01021994n;
+        return 0;
+      },
+    },
+  };
+  expect(await askOf('reg.file.missing', tmpfs)).toMatchObject({ result: 'skipped' });
+});
+
+test('without user namespaces everybody is in the initial one', async () => {
+  const capable = { '/proc/self/status': 'CapEff:\t000001ffffffffff\n', '/proc/self/uid_map': null };
+  const finding = await askOf('cap.ptrace', { text: (path) => (capable as Record<string, string | null>)[path] });
+  expect(finding).toMatchObject({ result: 'yes', evidence: { seen: 'held' } });
 });
 
 test('an answer that no kernel is known to give differs', async () => {

@@ -141,7 +141,7 @@ const cases: Record<string, Case> = {
 describe('other commands name the blocker, not the errno', () => {
   const refused = async (before: readonly string[], ...args: string[]) => {
     const [command, ...rest] = [...before, process.execPath, mainScript, ...args];
-    const { code, stderr } = await run(command, rest, { uid: NOBODY, timeoutMs: 15_000 });
+    const { code, stderr } = await run(command!, rest, { uid: NOBODY, timeoutMs: 15_000 });
     expect([code, stderr.trim().split('\n').length]).toEqual([1, 1]);
     return stderr;
   };

@@ -1,6 +1,7 @@
 // guest_memfd: making one, mapping it, and what its pages do.
 import type { RegisterModeName } from '../../memory/kinds/kind.js';
 import type { Mapping } from '../../memory/mapping.js';
+import { fileSystemOf } from '../file-system.js';
 import { outcomeName } from '../kernel.js';
 import { type Probe, always, supported } from '../probe.js';
 import { HUGE_2M, type Scene } from '../scene.js';
@@ -196,12 +197,7 @@ const pages: readonly Probe[] = [
 const magics: Record<string, string> = { '474d454d': 'GMEM', '9041934': 'anonymous inode' };
 
 function statfsMagic(scene: Scene): string {
-  const fd = VmSubject.create(scene).guestMemfd(1, none);
-  // A struct statfs; its first word is the magic number.
-  const words = new BigUint64Array(16);
-  const returned = scene.call('fstatfs', fd, words);
-  if (returned < 0) return outcomeName(returned);
-  const magic = words[0]!.toString(16);
+  const magic = fileSystemOf(scene, VmSubject.create(scene).guestMemfd(1, none)).toString(16);
   return magics[magic] ?? `0x${magic}`;
 }
 

@@ -8,6 +8,7 @@ import { unlessFiltered } from '../needs.js';
 import { openAny } from '../openings.js';
 import { NotAsked, NotThere, type Probe, always, supported } from '../probe.js';
 import type { Scene } from '../scene.js';
+import { must } from './answers.js';
 import { smapsField } from '../smaps.js';
 
 function scan(mapping: Mapping, categories: PageCategory[], writeProtect = false): string {
@@ -38,6 +39,19 @@ function entryOf(scene: Scene, mapping: Mapping): bigint {
   const entry = new BigUint64Array(1);
   scene.call('read', fd, entry, 8);
   return entry[0]!;
+}
+
+/** Four pages that are there and protected, and one that is accessed then. */
+async function accessedPages(scene: Scene): Promise<string> {
+  const mapping = scene.anonymous();
+  const known = scan(mapping, ['accessed']);
+  if (!known.includes(' of ')) return known;
+  mapping.populate('write');
+  const subject = scene.userfaultfd(['rwp', 'rwpAsync']);
+  subject.registered(mapping, ['rwp']);
+  must(subject.answer('rwprotect', mapping, { mode: 1, pages: 4 }), 'UFFDIO_RWPROTECT');
+  await scene.access(mapping, 2);
+  return scan(mapping, ['accessed']);
 }
 
 const pagemapProbes: readonly Probe[] = [
@@ -89,17 +103,15 @@ const pagemapProbes: readonly Probe[] = [
   },
   {
     id: 'pagemap.accessedCategory',
-    description: 'PAGEMAP_SCAN knows the category accessed',
+    description: 'PAGEMAP_SCAN finds the pages that were accessed, of memory protected with rwpAsync',
     since: '7.3',
-    needs: [],
+    needs: ['userfaultfd'],
     outcomes: {
-      ...Object.fromEntries(
-        [0, 1, 2, 3, 4].map((n) => [`${n} of 4`, { result: 'yes' as const, kernels: '7.3 and later' }]),
-      ),
+      ...always('1 of 4', '7.3'),
       EINVAL: { result: 'no', kernels: 'before 7.3' },
       ENOTTY: { result: 'no', kernels: 'before 6.7' },
     },
-    ask: (scene) => scan(scene.anonymous(), ['accessed']),
+    ask: accessedPages,
   },
   {
     id: 'pagemap.pfnVisible',

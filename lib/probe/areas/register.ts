@@ -6,11 +6,15 @@ import { Memfd } from '../../memory/memfd.js';
 import { Feature } from '../../userfaultfd/features.js';
 import { outcomeName, openPath } from '../kernel.js';
 import { openAny } from '../openings.js';
-import { type Evidence, NotThere, type Outcome, type Probe, always } from '../probe.js';
+import { type Evidence, NotAsked, NotThere, type Outcome, type Probe, always } from '../probe.js';
 import type { Scene } from '../scene.js';
+import { fileSystemOf } from '../file-system.js';
 import type { Range, Subject } from '../subject.js';
 
 const modes: readonly RegisterModeName[] = ['missing', 'wp', 'minor', 'rwp'];
+
+/** statfs(2), f_type. */
+const TMPFS_MAGIC = 0x01021994n;
 
 function registered(subject: Subject, range: Range, wanted: readonly RegisterModeName[]): Evidence {
   const mask = subject.register(range, wanted);
@@ -63,6 +67,8 @@ function async(name: string, kind: MemoryKind, memory: (scene: Scene) => Range):
 /** This very script: a file of whatever file system the package lies on. */
 function fileMapping(scene: Scene): Range {
   const fd = scene.descriptor(openPath(scene.kernel, fileURLToPath(import.meta.url), false));
+  if (fileSystemOf(scene, fd) === TMPFS_MAGIC)
+    throw NotAsked.skipped('the package lies on a tmpfs, which is shared memory');
   return scene.mapFile(fd, { lengthBytes: scene.page, shared: false });
 }
 
