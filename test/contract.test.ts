@@ -98,6 +98,7 @@ const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>>
   },
   KvmVcpu: {
     error: true,
+    fd: true,
     getState: true,
     setState: true,
     setCpuid: true,

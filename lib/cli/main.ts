@@ -49,7 +49,8 @@ try {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
   } else {
-    process.stderr.write(`uffd: ${messageOf(error)}\n`);
+    const { refusalOf } = await import('./refusal.js');
+    process.stderr.write(`uffd: ${(await refusalOf(error)) ?? messageOf(error)}\n`);
     process.exitCode = ExitCode.failed;
   }
 }

@@ -41,6 +41,8 @@ export const VcpuState = { registers: 0, specialRegisters: 1, fpu: 2, events: 3,
 
 export interface NativeKvmVcpu {
   error(): number;
+  /** Stays its own. */
+  fd(): number;
   getState(kind: number): Buffer | number;
   setState(kind: number, bytes: Uint8Array): number;
   setCpuid(words: Uint32Array): number;

@@ -4,9 +4,9 @@ import { type Kernel, errnoOf } from './kernel.js';
 import { type Finding, NotAsked, NotThere, type Probe, judge } from './probe.js';
 import { Scene } from './scene.js';
 
-/** Never throws: what cannot be asked is a finding too. */
-export async function ask(probe: Probe, kernel: Kernel): Promise<Finding> {
-  using scene = new Scene(kernel);
+/** Never throws: what cannot be asked is a finding too. `patience`: as of the scene. */
+export async function ask(probe: Probe, kernel: Kernel, patience: number): Promise<Finding> {
+  using scene = new Scene(kernel, patience);
   try {
     for (const need of probe.needs) needs[need].check(scene);
     return judge(probe, await probe.ask(scene));

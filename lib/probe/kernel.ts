@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { errnoName } from '../errors.js';
 import type { NativeUserfaultfd } from '../native/contract.js';
+import type { NativeKvmVcpu, NativeKvmVm } from '../native/kvm-contract.js';
 import { native } from '../native/load.js';
 
 export type CallArgument = number | NodeJS.TypedArray;
@@ -14,6 +15,8 @@ export interface Kernel {
   readBytes(path: string): Buffer | undefined;
   /** Takes over a descriptor. */
   userfaultfd(fd: number): NativeUserfaultfd;
+  /** The first vCPU of a VM. `runBytes`: KVM_GET_VCPU_MMAP_SIZE. */
+  vcpu(vm: NativeKvmVm, runBytes: number): NativeKvmVcpu;
 }
 
 function readBytes(path: string): Buffer | undefined {
@@ -29,6 +32,7 @@ export const runningKernel: Kernel = {
   readText: (path) => readBytes(path)?.toString(),
   readBytes,
   userfaultfd: (fd) => new (native().Userfaultfd)(fd),
+  vcpu: (vm, runBytes) => new (native().KvmVcpu)(vm, 0, runBytes),
 };
 
 /** `ok`, or the name of the errno. */

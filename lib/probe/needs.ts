@@ -36,6 +36,12 @@ export const needs = {
       else refuseKvm(kernel, outcomeName(fd));
     },
   },
+  x86: {
+    description: 'an x86-64 machine, for the guest that it runs',
+    check: () => {
+      if (process.arch !== 'x64') throw NotAsked.skipped('the guest is for x86-64');
+    },
+  },
   freeHugePage: {
     description: 'a free huge page of 2 MiB',
     check: () => {

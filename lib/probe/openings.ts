@@ -66,7 +66,9 @@ export function hasCapability(kernel: Kernel, number: number): boolean {
 }
 
 export function inInitialUserNamespace(kernel: Kernel): boolean {
-  return /^\s*0\s+0\s+4294967295\s*$/.test(kernel.readText('/proc/self/uid_map') ?? '');
+  const map = kernel.readText('/proc/self/uid_map');
+  // A kernel without user namespaces has no such file.
+  return map === undefined || /^\s*0\s+0\s+4294967295\s*$/.test(map);
 }
 
 export function tryOpenings(kernel: Kernel): Openings {

@@ -1,4 +1,5 @@
 // System calls on a second thread of the probing process, for those that sleep until the first one has read a message.
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 
 export type ThreadCall = { readonly name: string; readonly args: readonly number[] } | { readonly fork: number };
@@ -7,6 +8,7 @@ let shared: OtherThread | undefined;
 
 export class OtherThread {
   readonly #worker = new Worker(new URL('./calling-worker.js', import.meta.url), { execArgv: [] });
+  readonly #online: Promise<unknown>;
   readonly #waiting: ((returned: number) => void)[] = [];
 
   /** One for the process: it ends with it, and forked children are killed when it does. */
@@ -14,7 +16,13 @@ export class OtherThread {
     return (shared ??= new OtherThread());
   }
 
+  /** Starting a thread takes longer than anything a probe waits for. */
+  static started(): Promise<unknown> {
+    return OtherThread.shared().#online;
+  }
+
   private constructor() {
+    this.#online = once(this.#worker, 'online');
     this.#worker.on('message', (returned: number) => this.#waiting.shift()?.(returned));
     this.#worker.unref();
   }

@@ -3,7 +3,8 @@
 import { ask } from './ask.js';
 import { runningKernel } from './kernel.js';
 import { findProbe } from './areas/areas.js';
-import type { ProberMessage } from './prober.js';
+import { OtherThread } from './other-thread.js';
+import type { ProberMessage, Question } from './prober.js';
 
 function tell(message: ProberMessage): void {
   process.send?.(message);
@@ -12,11 +13,12 @@ function tell(message: ProberMessage): void {
 process.on('disconnect', () => {
   process.kill(process.pid, 'SIGKILL');
 });
-process.on('message', ({ ask: id }: { ask: string }) => {
+process.on('message', ({ ask: id, patience }: Question) => {
   const probe = findProbe(id);
   if (probe === undefined) throw new Error(`no probe ${id}`);
-  void ask(probe, runningKernel).then((finding) => {
+  void ask(probe, runningKernel, patience).then((finding) => {
     tell({ finding });
   });
 });
+await OtherThread.started();
 tell({ ready: true });

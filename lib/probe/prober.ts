@@ -6,8 +6,17 @@ import { UffdError } from '../errors.js';
 import type { Finding } from './probe.js';
 
 const script = fileURLToPath(new URL('./prober-process.js', import.meta.url));
-const START_MS = 10_000;
+const START_MS = 30_000;
 const STDERR_BYTES = 2000;
+/** Within it the process starts on a machine that is not slow; an emulated one may take twenty times as long. */
+const USUAL_START_MS = 200;
+const MOST_PATIENCE = 20;
+
+export interface Question {
+  /** The id of the probe. */
+  readonly ask: string;
+  readonly patience: number;
+}
 
 export type ProberMessage = { readonly ready: true } | { readonly finding: Finding };
 
@@ -18,6 +27,7 @@ export class Prober {
   readonly #process: ChildProcess;
   readonly #exited: Promise<unknown>;
   #stderr = '';
+  #patience = 1;
 
   private constructor() {
     this.#process = fork(script, { execArgv: [], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
@@ -30,6 +40,7 @@ export class Prober {
 
   /** @throws UffdError ERR_WORKER_FAILED when the process does not start */
   static async start(signal?: AbortSignal): Promise<Prober> {
+    const began = performance.now();
     const prober = new Prober();
     let answer: ProberMessage | Lost;
     try {
@@ -38,7 +49,10 @@ export class Prober {
       await prober.end();
       throw error;
     }
-    if ('ready' in answer) return prober;
+    if ('ready' in answer) {
+      prober.#patience = Math.min(Math.max((performance.now() - began) / USUAL_START_MS, 1), MOST_PATIENCE);
+      return prober;
+    }
     await prober.end();
     const how = 'lost' in answer && answer.lost === 'exit' ? answer.how : 'it did not answer';
     throw new UffdError('ERR_WORKER_FAILED', `the process that probes could not be started: ${how}`);
@@ -49,10 +63,14 @@ export class Prober {
     return this.#process.pid;
   }
 
-  /** What the probe found, or how the process ended instead. */
+  /**
+   * What the probe found, or how the process ended instead. The deadline, and whatever the probe waits for, is for a machine
+   * that is not slow: how long the process took to start says how many times longer to wait here.
+   */
   async ask(id: string, deadlineMs: number, signal?: AbortSignal): Promise<Finding | Lost> {
-    this.#process.send({ ask: id }, () => undefined);
-    const answer = await this.#next(deadlineMs, signal);
+    const question: Question = { ask: id, patience: this.#patience };
+    this.#process.send(question, () => undefined);
+    const answer = await this.#next(deadlineMs * this.#patience, signal);
     return 'finding' in answer ? answer.finding : (answer as Lost);
   }
 

@@ -29,14 +29,17 @@ const forkEventsBlocker: Blocker = {
 
 export class Scene implements Disposable {
   readonly kernel: Kernel;
+  readonly patience: number;
   readonly page = pageSize();
   readonly #ended = new AbortController();
   readonly #undo: (() => void)[] = [];
   readonly #subjects: Subject[] = [];
   readonly #children = new Set<number>();
 
-  constructor(kernel: Kernel) {
+  /** @param patience how many times slower than usual this machine is, for everything that is waited for */
+  constructor(kernel: Kernel, patience = 1) {
     this.kernel = kernel;
+    this.patience = patience;
   }
 
   /** Aborted when the probe has ended: for accesses that may wait for ever. */
@@ -61,7 +64,7 @@ export class Scene implements Disposable {
   /** A descriptor as a subject, handshake not done; closed at the end. */
   subject(fd: number): Subject {
     if (fd < 0) throw new NotThere({ seen: outcomeName(fd) }, 'userfaultfd');
-    const subject = new Subject(this.kernel.userfaultfd(fd));
+    const subject = new Subject(this.kernel.userfaultfd(fd), this.patience);
     this.#subjects.push(subject);
     return subject;
   }
@@ -168,11 +171,11 @@ export class Scene implements Disposable {
     this.call('wait4', pid, new Int32Array(1), 0, 0);
   }
 
-  /** What the promise gives, or undefined when it takes longer. */
+  /** What the promise gives, or undefined when it takes longer: on a usual machine, and in proportion on a slow one. */
   async within<T>(promise: Promise<T>, milliseconds: number): Promise<T | undefined> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(resolve, milliseconds, undefined);
+      timer = setTimeout(resolve, milliseconds * this.patience, undefined);
     });
     try {
       return await Promise.race([promise, late]);

@@ -44,9 +44,12 @@ const POLL_MS = 1;
 
 export class Subject {
   readonly #native: NativeUserfaultfd;
+  readonly #patience: number;
 
-  constructor(descriptor: NativeUserfaultfd) {
+  /** @param patience as of the scene */
+  constructor(descriptor: NativeUserfaultfd, patience: number) {
     this.#native = descriptor;
+    this.#patience = patience;
   }
 
   get fd(): number {
@@ -106,7 +109,7 @@ export class Subject {
 
   /** Waits until `count` messages have come, or the time is over. */
   async messages(count = 1, withinMs = 500): Promise<FaultEvent[]> {
-    const until = performance.now() + withinMs;
+    const until = performance.now() + withinMs * this.#patience;
     const messages = this.read();
     while (messages.length < count && performance.now() < until) {
       await delay(POLL_MS);

@@ -47,6 +47,7 @@ Napi::Function KvmVcpuObject::define(Napi::Env env) {
   return DefineClass(env, "KvmVcpu",
                      {
                          InstanceMethod<&KvmVcpuObject::error>("error"),
+                         InstanceMethod<&KvmVcpuObject::descriptor>("fd"),
                          InstanceMethod<&KvmVcpuObject::get_state>("getState"),
                          InstanceMethod<&KvmVcpuObject::set_state>("setState"),
                          InstanceMethod<&KvmVcpuObject::set_cpuid>("setCpuid"),
@@ -72,6 +73,8 @@ KvmVcpuObject::KvmVcpuObject(const Napi::CallbackInfo& info) : ObjectWrap(info) 
 }
 
 Napi::Value KvmVcpuObject::error(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), -error_); }
+
+Napi::Value KvmVcpuObject::descriptor(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), fd()); }
 
 // getState(kind) -> the struct's bytes, or -errno
 Napi::Value KvmVcpuObject::get_state(const Napi::CallbackInfo& info) {

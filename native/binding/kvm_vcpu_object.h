@@ -17,6 +17,7 @@ class KvmVcpuObject : public Napi::ObjectWrap<KvmVcpuObject> {
 
  private:
   Napi::Value error(const Napi::CallbackInfo& info);
+  Napi::Value descriptor(const Napi::CallbackInfo& info);
   Napi::Value get_state(const Napi::CallbackInfo& info);
   Napi::Value set_state(const Napi::CallbackInfo& info);
   Napi::Value set_cpuid(const Napi::CallbackInfo& info);

@@ -30,6 +30,7 @@ constexpr Named kTable[] = {
     {"close", SYS_close},
     {"fallocate", SYS_fallocate},
     {"fcntl", SYS_fcntl},
+    {"fstatfs", SYS_fstatfs},
     {"ftruncate", SYS_ftruncate},
     {"get_mempolicy", SYS_get_mempolicy},
     {"ioctl", SYS_ioctl},

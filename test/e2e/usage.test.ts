@@ -42,7 +42,7 @@ const wrong: [name: string, args: string[], code: number, line: RegExp, uid?: nu
     'no permission for userfaultfd',
     ['touch', '--socket', socket, '--size', '4096'],
     1,
-    /EPERM.*\/dev\/userfaultfd: EACCES.*vm\.unprivileged_userfaultfd=1/,
+    /EPERM.*device mode: .*\/dev\/userfaultfd.*sysctl: .*vm\.unprivileged_userfaultfd=1/,
     NOBODY,
   ],
 ];

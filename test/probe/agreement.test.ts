@@ -6,7 +6,7 @@ import { probe } from '../../dist/index.js';
 import type { ProbeReport } from '../../dist/index.js';
 import { areas } from '../../dist/probe/areas/areas.js';
 import { requires } from '../support/requires.js';
-import { expected, ofTheHost } from './expected-6.18.js';
+import { emulatedOrNot, expected, ofTheHost } from './expected-6.18.js';
 
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
 const known = release().startsWith('6.18.');
@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 
 test('every probe is in the table', () => {
-  expect([...Object.keys(expected), ...ofTheHost].sort()).toEqual([...ids].sort());
+  expect([...Object.keys(expected), ...Object.keys(emulatedOrNot), ...ofTheHost].sort()).toEqual([...ids].sort());
 });
 
 test.for(Object.entries(expected))('%s', ([id, [result, seen]], context) => {
@@ -25,7 +25,16 @@ test.for(Object.entries(expected))('%s', ([id, [result, seen]], context) => {
   requires(context, 'root', 'uffd', 'hugetlb-2M');
   const entry = report?.probes.find((one) => one.id === id);
   if (entry?.blocker === 'device node') context.skip(`kvm: ${entry.remedy}`);
+  if (entry?.result === 'skipped') context.skip(entry.meaning);
   expect([entry?.result, entry?.evidence.seen]).toEqual([result, seen]);
+});
+
+test.for(Object.entries(emulatedOrNot))('%s', ([id, [emulated, onProcessor]], context) => {
+  if (!known) context.skip(`the table is of Linux 6.18, this is ${release()}`);
+  requires(context, 'root', 'uffd', 'kvm', 'guest-memfd');
+  const found = (wanted: string) => report?.probes.find((one) => one.id === wanted);
+  const isEmulated = found('kvm.emulated')?.result === 'yes';
+  expect([found(id)?.result, found(id)?.evidence.seen]).toEqual(isEmulated ? emulated : onProcessor);
 });
 
 test('the ioctls that each kind of memory takes', (context) => {

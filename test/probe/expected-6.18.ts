@@ -162,14 +162,46 @@ export const expected: Readonly<Record<string, Expected>> = {
   'memfd.thp': ['yes', 'a huge page'],
   // kvm
   'kvm.open': ['yes', 'version 12'],
+  'kvm.cap.userMemory2': ['yes', 'offered'],
+  'kvm.cap.memoryFaultInfo': ['yes', 'offered'],
+  'kvm.cap.guestMemfd': ['yes', 'offered'],
+  'kvm.cap.vmTypes': ['yes', 'offered'],
+  'kvm.cap.guestMemfdFlags': ['yes', 'offered'],
+  'kvm.run': ['yes', 'read 42'],
+  'kvm.vcpuUffdMissing': ['yes', 'missing, vCPU thread, done, read 99'],
+  'kvm.vcpuUffdMinor': ['yes', 'minor, vCPU thread, done, read 99'],
   'gmem.create': ['yes', 'ok'],
+  'gmem.flags': ['yes', 'mmap, initShared'],
+  'gmem.sizeRules': ['yes', 'EINVAL, EINVAL, ok'],
+  'gmem.cloexec': ['no', 'inherited'],
+  'gmem.mmap.shared': ['yes', 'ok'],
+  'gmem.mmap.private': ['yes', 'EINVAL'],
+  'gmem.mmap.exec': ['yes', 'EPERM'],
+  'gmem.mmap.noFlag': ['yes', 'ENODEV'],
+  'gmem.initSharedTouch': ['yes', 'read 0'],
+  'gmem.privateTouch': ['yes', 'SIGBUS, si_code 2'],
+  'gmem.pastEof': ['yes', 'SIGBUS, si_code 2'],
+  'gmem.fallocate': ['yes', 'ok, EINVAL, ENOTSUP'],
+  'gmem.punchZeroes': ['yes', 'ok, read 0'],
+  'gmem.readWrite': ['no', 'refused'],
+  'gmem.statfsMagic': ['no', 'anonymous inode'],
+  'gmem.collapse': ['no', 'EINVAL'],
+  'gmem.bind': ['yes', 'ok'],
+  'gmem.bindTwice': ['differs', 'EINVAL'],
+  'gmem.bindOverflow': ['differs', 'ok'],
+  'gmem.bindForeignVm': ['yes', 'EINVAL'],
+  'gmem.bindDirtyLog': ['yes', 'EINVAL'],
+  'gmem.slotImmutable': ['yes', 'EINVAL, ok, ok'],
   'reg.guestMemfd.missing': ['no', 'EINVAL'],
   'reg.guestMemfd.minor': ['no', 'EINVAL'],
   'reg.guestMemfd.wp': ['no', 'EINVAL'],
+  'reg.guestMemfd.rwp': ['no', 'EINVAL'],
   'reg.guestMemfd.wpAsync': ['yes', 'ok'],
   // numa
   'mbind.memfd': ['yes', 'ok, bind'],
   'mbind.sharedAcrossMappings.memfd': ['yes', 'bind'],
+  'mbind.sharedAcrossMappings.gmem': ['no', 'default'],
+  'move_pages.gmem': ['yes', 'a node'],
   'mbind.weightedInterleave': ['yes', 'ok'],
   'mbind.badNode': ['yes', 'EINVAL'],
   // pagemap
@@ -183,10 +215,43 @@ export const expected: Readonly<Record<string, Expected>> = {
   'guard.shmem': ['yes', 'SIGSEGV, si_code 1'],
   'guard.mlocked': ['yes', 'EINVAL'],
   'process_madvise.self': ['yes', 'ok'],
-  'process_madvise.remote': ['yes', 'ok, ok, EINVAL'],
+  'process_madvise.pidfdSelf': ['yes', 'ok'],
+  'process_madvise.remote': ['yes', 'ok, ok, ok, EINVAL, EINVAL'],
   'process_madvise.zeroLenBadAdvice': ['differs', 'ok'],
   'madv.populate': ['yes', 'ok, ok, 4 pages'],
   'smaps.vmflags': ['yes', 'um, uw, ui'],
+};
+
+/** Where KVM emulates the guest (kvm.emulated), and where the processor runs it. */
+export const emulatedOrNot: Readonly<Record<string, readonly [emulated: Expected, onProcessor: Expected]>> = {
+  'kvm.vcpuUffdAsync': [
+    ['no', 'missing, vCPU thread, done, read 99'],
+    ['yes', 'missing, kernel worker, done, read 99'],
+  ],
+  'kvm.vcpuUserModeOnly': [
+    ['differs', 'mmio'],
+    ['yes', 'EFAULT'],
+  ],
+  'kvm.vcpuPoison': [
+    ['differs', 'mmio'],
+    ['yes', 'SIGBUS'],
+  ],
+  'kvm.signalInterruptsUffdWait': [
+    ['differs', 'storm'],
+    ['yes', 'EINTR'],
+  ],
+  'gmem.vcpuSource': [
+    ['differs', 'the address'],
+    ['yes', 'the guest_memfd'],
+  ],
+  'kvm.preFault': [
+    ['no', 'ENOTSUP'],
+    ['yes', 'ok'],
+  ],
+  'kvm.cap.preFaultMemory': [
+    ['no', 'not offered'],
+    ['yes', 'offered'],
+  ],
 };
 
 /** Those whose answer belongs to the host, not to the kernel. */
@@ -207,4 +272,8 @@ export const ofTheHost: readonly string[] = [
   'memfd.hugetlb.noPage',
   'uffd.sysctl',
   'sysctl.memfd_noexec',
+  'kvm.emulated',
+  'kvm.vmTypes',
+  'kvm.memoryAttributes',
+  'kvm.cap.memoryAttributes',
 ];

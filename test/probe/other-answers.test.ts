@@ -13,11 +13,11 @@ import { RegisterMode } from '../../dist/userfaultfd/features.js';
 import { requires } from '../support/requires.js';
 import { mappingsOf, openDescriptors } from '../support/resources.js';
 import { expected } from './expected-6.18.js';
-import { type Injection, anyDescriptor, askOf, message } from './support.js';
+import { type Injection, anyDescriptor, askOf, message, portExit } from './support.js';
 
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
-const [EPERM, ENOENT, ESRCH, EACCES, EBUSY, EEXIST, ENODEV, EINVAL, ENOTTY, EFAULT, ENOSYS] = [
-  -1, -2, -3, -13, -16, -17, -19, -22, -25, -14, -38,
+const [EPERM, ENOENT, ESRCH, EINTR, EBADF, EACCES, EFAULT, EBUSY, EEXIST, ENODEV, EINVAL, ENOTTY, ENOSYS, EHWPOISON] = [
+  -1, -2, -3, -4, -9, -13, -14, -16, -17, -19, -22, -25, -38, -133,
 ];
 
 interface Other {
@@ -236,11 +236,8 @@ const others: Record<string, Other> = {
     },
     result: 'differs',
   },
+  ...kvmOthers(),
   'kvm.open': { injection: { systemCall: { openat: ENOENT }, text: noneInMisc }, result: 'no' },
-  'gmem.create': {
-    injection: { systemCall: { ioctl: (_, request) => (request === 0xc040aed4 ? ENOTTY : undefined) } },
-    result: 'no',
-  },
   'numa.nodes': { injection: text('/sys/devices/system/node/online', '0-1\n'), result: 'yes' },
   'mbind.memfd': { mock: fails(Mapping.prototype, 'setPolicy', ENOSYS), result: 'no' },
   'mbind.sharedAcrossMappings.memfd': {
@@ -253,10 +250,13 @@ const others: Record<string, Other> = {
   'pagemap.wpMatching': { mock: says(native(), 'scanPages', ENOTTY), result: 'no' },
   'pagemap.guardCategory': { mock: says(native(), 'scanPages', EINVAL), result: 'no' },
   'pagemap.accessedCategory': {
+    injection: withRwp,
     mock: () => {
-      vi.spyOn(native(), 'scanPages').mockImplementation((_, request) => {
-        request[4] = request[3]!;
-        return 0;
+      vi.spyOn(native(), 'scanPages').mockImplementation((_, request, regions) => {
+        const [start, end] = request.subarray(2, 4);
+        request[4] = end!;
+        regions.set([start!, start! + BigInt(PAGE), 512n]);
+        return 1;
       });
     },
     result: 'yes',
@@ -267,6 +267,10 @@ const others: Record<string, Other> = {
   'guard.shmem': { mock: fails(Mapping.prototype, 'advise', EINVAL), result: 'no' },
   'guard.mlocked': { mock: says(Mapping.prototype, 'advise', undefined), result: 'differs', seen: 'ok' },
   'process_madvise.self': { injection: systemCall('process_madvise', EINVAL), result: 'no' },
+  'process_madvise.pidfdSelf': {
+    injection: { systemCall: { process_madvise: (pidfd) => (pidfd === -10_000 ? EBADF : undefined) } },
+    result: 'no',
+  },
   'process_madvise.remote': { injection: systemCall('process_madvise', ENOSYS), result: 'no' },
   'process_madvise.zeroLenBadAdvice': { injection: systemCall('process_madvise', EINVAL), result: 'yes' },
   'madv.populate': { mock: fails(Mapping.prototype, 'advise', EINVAL), result: 'no' },
@@ -289,6 +293,98 @@ const others: Record<string, Other> = {
   },
 };
 
+/** What a request to KVM says; undefined: what the running kernel says. */
+function ioctl(asked: number, says: number | ((words: BigUint64Array) => number | undefined)): Injection {
+  const answer = (_: unknown, request: unknown, words: unknown) => {
+    if (request !== asked) return undefined;
+    return typeof says === 'number' ? says : says(words as BigUint64Array);
+  };
+  return { systemCall: { ioctl: answer } };
+}
+
+function kvmOthers(): Record<string, Other> {
+  const [checkExtension, attributes, create, setSlot] = [0xae03, 0x4020aed2, 0xc040aed4, 0x40a0ae49];
+  const mapped = { systemCall: { mmap: PAGE, munmap: 0 } };
+  const touched = (what: string) => says(Scene.prototype, 'access', Promise.resolve(what));
+  const slotOf = (words: BigUint64Array) => Number(words[0]! & 0xffff_ffffn);
+  const failsWith = (result: number, failedAddress = -1): Injection => ({ run: { result, failedAddress } });
+  return {
+    'kvm.vmTypes': { injection: ioctl(checkExtension, 3), result: 'yes', seen: 'several' },
+    'kvm.run': { injection: failsWith(EFAULT), result: 'differs', seen: 'EFAULT' },
+    'kvm.emulated': { injection: { run: { result: 0, exit: portExit(0) } }, result: 'no', seen: 'on the processor' },
+    'kvm.memoryAttributes': { injection: ioctl(attributes, 0), result: 'yes' },
+    'kvm.preFault': { injection: { preFault: [0, 0] }, result: 'yes' },
+    'kvm.vcpuUffdMissing': {
+      injection: idleFeatures,
+      result: 'differs',
+      seen: 'missing, kernel worker, done, read 99',
+    },
+    'kvm.vcpuUffdMinor': { injection: idleFeatures, result: 'differs', seen: 'minor, kernel worker, done, read 99' },
+    'kvm.vcpuUffdAsync': { injection: idleFeatures, result: 'yes' },
+    'kvm.vcpuUserModeOnly': { injection: failsWith(EFAULT), result: 'yes' },
+    'kvm.vcpuPoison': { injection: failsWith(EHWPOISON, 2 ** 20), result: 'yes' },
+    'kvm.signalInterruptsUffdWait': {
+      injection: { ...failsWith(EINTR), read: (_, buffer) => message(buffer, EventKind.pagefault, [0n, 0n, 0n]) },
+      result: 'yes',
+    },
+    'gmem.vcpuSource': { injection: { run: { result: 0, exit: portExit(1) } }, result: 'yes' },
+    'gmem.create': { injection: ioctl(create, ENOTTY), result: 'no' },
+    'gmem.flags': { injection: ioctl(create, EINVAL), result: 'no', seen: 'none' },
+    'gmem.sizeRules': { injection: ioctl(create, anyDescriptor), result: 'differs', seen: 'ok, ok, ok' },
+    'gmem.cloexec': {
+      injection: { systemCall: { fcntl: (_, command) => (command === 1 ? 1 : undefined) } },
+      result: 'yes',
+    },
+    'gmem.mmap.shared': { injection: systemCall('mmap', ENODEV), result: 'differs', seen: 'ENODEV' },
+    'gmem.mmap.private': { injection: mapped, result: 'differs', seen: 'ok' },
+    'gmem.mmap.exec': { injection: mapped, result: 'differs', seen: 'ok' },
+    'gmem.mmap.noFlag': { injection: mapped, result: 'differs', seen: 'ok' },
+    'gmem.initSharedTouch': { mock: touched('SIGBUS, si_code 2'), result: 'differs' },
+    'gmem.privateTouch': { mock: touched('read 0'), result: 'differs' },
+    'gmem.pastEof': { mock: touched('read 0'), result: 'differs' },
+    'gmem.fallocate': { injection: systemCall('fallocate', 0), result: 'differs', seen: 'ok, ok, ok' },
+    'gmem.punchZeroes': { injection: systemCall('fallocate', 0), result: 'differs', seen: 'ok, read 119' },
+    'gmem.readWrite': { injection: systemCall('read', 8), result: 'yes' },
+    'gmem.statfsMagic': {
+      injection: {
+        systemCall: {
+          fstatfs: (_, words) => {
+            (words as BigUint64Array)[0] = 0x474d454dn;
+            return 0;
+          },
+        },
+      },
+      result: 'yes',
+    },
+    'gmem.collapse': { injection: systemCall('madvise', 0), result: 'differs', seen: 'ok, no huge page' },
+    'gmem.bind': { injection: ioctl(setSlot, EINVAL), result: 'differs', seen: 'EINVAL' },
+    'gmem.bindTwice': {
+      injection: ioctl(setSlot, (words) => (slotOf(words) === 1 ? EEXIST : undefined)),
+      result: 'yes',
+    },
+    'gmem.bindOverflow': { injection: ioctl(setSlot, EINVAL), result: 'yes' },
+    'gmem.bindForeignVm': { injection: ioctl(setSlot, 0), result: 'differs', seen: 'ok' },
+    'gmem.bindDirtyLog': { injection: ioctl(setSlot, 0), result: 'differs', seen: 'ok' },
+    'gmem.slotImmutable': { injection: ioctl(setSlot, 0), result: 'differs', seen: 'ok, ok, ok' },
+    'mbind.sharedAcrossMappings.gmem': {
+      mock: says(Mapping.prototype, 'policyAt', { mode: 'bind', nodes: [0] }),
+      result: 'yes',
+    },
+    'move_pages.gmem': {
+      injection: {
+        systemCall: {
+          move_pages: (...args) => {
+            (args[4] as Int32Array)[0] = ENOENT;
+            return 0;
+          },
+        },
+      },
+      result: 'differs',
+      seen: 'ENOENT',
+    },
+  };
+}
+
 /** The second time pagemap is read, the page is dirty. */
 function softDirtyOnce() {
   let reads = 0;
@@ -304,7 +400,9 @@ afterEach(() => {
 
 /** Registered memory and features, and sizes of huge pages: asked both ways below. */
 const bothWays = ids.filter((id) =>
-  /^reg\..*\.(missing|wp|minor|rwp|wpAsync)$|^uffd\.feature\.|^memfd\.(seal\.|hugetlb\.(default|\d))/.test(id),
+  /^reg\..*\.(missing|wp|minor|rwp|wpAsync)$|^uffd\.feature\.|^memfd\.(seal\.|hugetlb\.(default|\d))|^kvm\.cap\./.test(
+    id,
+  ),
 );
 
 test('every probe is here', () => {
@@ -314,7 +412,7 @@ test('every probe is here', () => {
 describe('the other answer', () => {
   test.for(Object.entries(others))('%s', async ([id, { injection = {}, mock, result, seen, blocker }], context) => {
     requires(context, 'root', 'uffd', 'uffd-device', 'hugetlb-2M');
-    if (id.startsWith('kvm') || id.startsWith('gmem')) requires(context, 'kvm');
+    if (/^kvm|gmem/.test(id)) requires(context, 'kvm', 'guest-memfd');
     mock?.();
     const finding = await askOf(id, injection);
     expect(finding, JSON.stringify(finding)).toMatchObject({
@@ -353,6 +451,12 @@ describe('both answers', () => {
     expect(await askOf(id, { handshake: () => [0n, 3n] })).toMatchObject({ result: 'no' });
   });
 
+  test.for(bothWays.filter((id) => id.startsWith('kvm.cap.')))('%s', async (id, context) => {
+    requires(context, 'kvm');
+    expect(await askOf(id, ioctl(0xae03, 1))).toMatchObject({ result: 'yes' });
+    expect(await askOf(id, ioctl(0xae03, 0))).toMatchObject({ result: 'no' });
+  });
+
   test.each(bothWays.filter((id) => id.startsWith('memfd.hugetlb')))('%s', async (id) => {
     expect(await askOf(id, systemCall('memfd_create', anyDescriptor))).toMatchObject({ result: 'yes' });
     expect(await askOf(id, systemCall('memfd_create', ENODEV))).toMatchObject({ result: 'no' });
@@ -363,6 +467,24 @@ describe('both answers', () => {
     const refuses: Injection = { systemCall: { fcntl: (_, command) => (command === 1033 ? EINVAL : undefined) } };
     expect(await askOf(id, refuses)).toMatchObject({ result: 'no' });
   });
+});
+
+test('a file of a tmpfs is shared memory, and not asked about', async () => {
+  const tmpfs: Injection = {
+    systemCall: {
+      fstatfs: (_, words) => {
+        (words as BigUint64Array)[0] = 0x01021994n;
+        return 0;
+      },
+    },
+  };
+  expect(await askOf('reg.file.missing', tmpfs)).toMatchObject({ result: 'skipped' });
+});
+
+test('without user namespaces everybody is in the initial one', async () => {
+  const capable = { '/proc/self/status': 'CapEff:\t000001ffffffffff\n', '/proc/self/uid_map': null };
+  const finding = await askOf('cap.ptrace', { text: (path) => (capable as Record<string, string | null>)[path] });
+  expect(finding).toMatchObject({ result: 'yes', evidence: { seen: 'held' } });
 });
 
 test('an answer that no kernel is known to give differs', async () => {

@@ -1,6 +1,6 @@
 // The same probes as somebody else: nobody, root of a user namespace, behind a seccomp filter. Each finishes, and names what
 // really stands in the way.
-import { chmodSync, copyFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -137,6 +137,33 @@ const cases: Record<string, Case> = {
     ],
   },
 };
+
+describe('other commands name the blocker, not the errno', () => {
+  const refused = async (before: readonly string[], ...args: string[]) => {
+    const [command, ...rest] = [...before, process.execPath, mainScript, ...args];
+    const { code, stderr } = await run(command!, rest, { uid: NOBODY, timeoutMs: 15_000 });
+    expect([code, stderr.trim().split('\n').length]).toEqual([1, 1]);
+    return stderr;
+  };
+  const touch = ['touch', '--socket', join(folder, 'none.sock'), '--size', '4096'];
+
+  test('a userfaultfd', async (context) => {
+    requires(context, 'root', 'uffd', 'uffd-device');
+    expect(await refused([], ...touch)).toMatch(/EPERM.*device mode: .*; sysctl: /);
+    expect(await refused(['unshare', '-Ur'], ...touch)).toMatch(/EPERM.*; user namespace: /);
+    expect(await refused([filter, '1'], ...touch)).toMatch(/EPERM.*; seccomp: /);
+  });
+
+  test('/dev/kvm', async (context) => {
+    requires(context, 'root', 'kvm');
+    const closed = (statSync('/dev/kvm').mode & 0o006) === 0;
+    if (!closed) context.skip('/dev/kvm is open to everybody here');
+    const theirs = join(folder, 'theirs');
+    mkdirSync(theirs);
+    chownSync(theirs, NOBODY, NOBODY);
+    expect(await refused([], 'vmm', 'run', '--snapshot', join(theirs, 'guest'))).toMatch(/EACCES.*device mode: .*kvm/);
+  });
+});
 
 describe('uffd probe', () => {
   test.for(Object.entries(cases))('%s', async ([, { before, uid, as, answers, verdicts: expected }], context) => {

@@ -112,6 +112,21 @@ test('a process that does not answer is lost at the deadline', async () => {
   expect(await prober.ask('sys.kernel', 100)).toEqual({ lost: 'deadline' });
 });
 
+test('a process that is slow to start is given more time for its answers', async () => {
+  const starting = Prober.start();
+  await expect.poll(probers).toHaveLength(1);
+  const [pid] = probers();
+  process.kill(pid!, 'SIGSTOP');
+  await delay(700);
+  process.kill(pid!, 'SIGCONT');
+  const prober = await starting;
+  onTestFinished(() => prober.end());
+  process.kill(pid!, 'SIGSTOP');
+  const asked = performance.now();
+  expect(await prober.ask('sys.kernel', 100)).toEqual({ lost: 'deadline' });
+  expect(performance.now() - asked).toBeGreaterThan(300);
+});
+
 test('a process whose parent is gone ends', async () => {
   const prober = await started();
   const { pid } = prober;

@@ -6,12 +6,23 @@ import type { Scene } from '../scene.js';
 
 const configKeys = [
   'USERFAULTFD',
+  'HAVE_ARCH_USERFAULTFD_WP',
+  'HAVE_ARCH_USERFAULTFD_MINOR',
+  'PTE_MARKER_UFFD_WP',
+  'MEMFD_CREATE',
+  'SECRETMEM',
+  'HUGETLBFS',
+  'TRANSPARENT_HUGEPAGE',
+  'MEMORY_FAILURE',
+  'MEM_SOFT_DIRTY',
+  'MEMCG',
+  'SWAP',
+  'NUMA',
   'KVM',
   'KVM_GUEST_MEMFD',
-  'MEMORY_FAILURE',
-  'NUMA',
-  'TRANSPARENT_HUGEPAGE',
-  'SECRETMEM',
+  'KVM_PRIVATE_MEM',
+  'KVM_GENERIC_MEMORY_ATTRIBUTES',
+  'KVM_SW_PROTECTED_VM',
 ];
 
 /** The keys that are set, of /proc/config.gz; undefined where there is none. */

@@ -1,46 +1,44 @@
-// /dev/kvm, and whether a userfaultfd is given guest_memfd.
-import type { RegisterModeName } from '../../memory/kinds/kind.js';
+// /dev/kvm, and what it offers.
+import { Capability, type CapabilityName } from '../../kvm/capabilities.js';
 import { openPath, outcomeName } from '../kernel.js';
 import { refuseKvm } from '../needs.js';
-import { NotThere, type Probe, supported } from '../probe.js';
-import type { Scene } from '../scene.js';
+import { type Probe } from '../probe.js';
+import { capabilityOf, openKvm } from '../vm.js';
+import { guestMemfd } from './guest-memfd.js';
+import { memorySlots } from './memory-slot.js';
+import { vcpus } from './vcpu.js';
 
 const KVM_GET_API_VERSION = 0xae00;
-const KVM_CREATE_VM = 0xae01;
-const KVM_CREATE_GUEST_MEMFD = 0xc040aed4;
-/** A kvm_create_guest_memfd: size, flags, six reserved. */
-const CREATE_WORDS = 8;
-const MMAP_AND_INIT_SHARED = 3n;
 
-/** A guest_memfd of a VM of its own. A negative errno when it cannot be had. */
-function create(scene: Scene, flags: bigint): number {
-  const system = scene.descriptor(openPath(scene.kernel, '/dev/kvm', true));
-  const vm = scene.descriptor(scene.call('ioctl', system, KVM_CREATE_VM, 0));
-  if (vm < 0) throw new NotThere({ seen: outcomeName(vm) }, 'KVM_CREATE_VM');
-  const request = new BigUint64Array(CREATE_WORDS);
-  request.set([BigInt(4 * scene.page), flags]);
-  return scene.descriptor(scene.call('ioctl', vm, KVM_CREATE_GUEST_MEMFD, request));
-}
+const versions = {
+  userMemory2: '6.8',
+  memoryFaultInfo: '6.8',
+  memoryAttributes: '6.8',
+  guestMemfd: '6.8',
+  vmTypes: '6.8',
+  preFaultMemory: '6.11',
+  guestMemfdFlags: '6.18',
+} as const satisfies Partial<Record<CapabilityName, string>>;
 
-function mapped(scene: Scene) {
-  const fd = create(scene, MMAP_AND_INIT_SHARED);
-  if (fd < 0) throw new NotThere({ seen: outcomeName(fd) }, 'a guest_memfd that can be mapped (Linux 6.18)');
-  return scene.mapFile(fd, { lengthBytes: 4 * scene.page });
-}
-
-function registers(mode: Exclude<RegisterModeName, 'rwp'>): Probe {
+function capability(name: keyof typeof versions): Probe {
+  const since = versions[name];
   return {
-    id: `reg.guestMemfd.${mode}`,
-    description: `guest_memfd can be registered with the mode ${mode}`,
-    since: 'never',
-    needs: ['userfaultfd', 'kvm'],
+    id: `kvm.cap.${name}`,
+    description: `KVM_CHECK_EXTENSION offers ${name}`,
+    since,
+    needs: ['kvm'],
     outcomes: {
-      ok: { result: 'yes', kernels: 'none up to 7.3' },
-      EINVAL: { result: 'no', kernels: 'up to 7.3', means: 'no released kernel does; use a memfd as guest memory' },
+      offered: { result: 'yes', kernels: `${since} and later` },
+      'not offered': { result: 'no', kernels: `before ${since}, or built or running without it` },
     },
-    ask: (scene) => outcomeName(scene.userfaultfd().register(mapped(scene), [mode])),
+    ask: (scene) => {
+      const value = capabilityOf(scene, openKvm(scene), Capability[name]);
+      return { seen: value > 0 ? 'offered' : 'not offered', number: Capability[name], value };
+    },
   };
 }
+
+const typeNames = ['default', 'swProtected', 'sev', 'sevEs', 'snp', 'tdx'];
 
 export const kvm: readonly Probe[] = [
   {
@@ -55,27 +53,24 @@ export const kvm: readonly Probe[] = [
       return `version ${scene.call('ioctl', fd, KVM_GET_API_VERSION, 0)}`;
     },
   },
+  ...(Object.keys(versions) as (keyof typeof versions)[]).map(capability),
   {
-    id: 'gmem.create',
-    description: 'KVM_CREATE_GUEST_MEMFD gives a guest_memfd',
+    id: 'kvm.vmTypes',
+    description: 'there are VM types with private memory beside the normal one',
     since: '6.8',
     needs: ['kvm'],
     outcomes: {
-      ok: { result: 'yes', kernels: '6.8 and later' },
-      ENOTTY: { result: 'no', kernels: 'before 6.8, or without CONFIG_KVM_GUEST_MEMFD' },
-      EINVAL: { result: 'no', kernels: 'for VMs of this type' },
+      several: { result: 'yes', kernels: '6.8 and later, built for them' },
+      'the normal one': { result: 'no', kernels: 'all others' },
     },
-    ask: (scene) => outcomeName(create(scene, 0n)),
+    ask: (scene) => {
+      const mask = Math.max(capabilityOf(scene, openKvm(scene), Capability.vmTypes), 1);
+      const types = Array.from({ length: 31 }, (_, type) => type).filter((type) => (mask & (1 << type)) !== 0);
+      const names = types.map((type) => typeNames[type] ?? `type ${type}`).join(' ');
+      return { seen: types.length > 1 ? 'several' : 'the normal one', types: names };
+    },
   },
-  registers('missing'),
-  registers('minor'),
-  registers('wp'),
-  {
-    id: 'reg.guestMemfd.wpAsync',
-    description: 'the writes of guest_memfd can be tracked: mode wp alone, with the feature wpAsync',
-    since: '6.18',
-    needs: ['userfaultfd', 'kvm'],
-    outcomes: supported('6.18'),
-    ask: (scene) => outcomeName(scene.userfaultfd(['wpAsync']).register(mapped(scene), ['wp'])),
-  },
+  ...vcpus,
+  ...guestMemfd,
+  ...memorySlots,
 ];

@@ -4,6 +4,7 @@ import { outcomeName } from '../kernel.js';
 import { unlessFiltered } from '../needs.js';
 import { type Evidence, type Outcome, type Probe, always, supported } from '../probe.js';
 import { HUGE_2M, type Scene } from '../scene.js';
+import { smapsField } from '../smaps.js';
 
 const MFD = { cloexec: 1, sealing: 2, hugetlb: 4, noexecSeal: 8, exec: 16 } as const;
 const F_ADD_SEALS = 1033;
@@ -194,25 +195,22 @@ const MADV_POPULATE_WRITE = 23;
 const MADV_COLLAPSE = 25;
 const MAP_SHARED_FIXED = 0x11;
 
-/** Where the mapping begins, and where in the memfd, must be multiples of the huge page. */
 function collapse(scene: Scene): Evidence {
+  const enabled = scene.kernel.readText('/sys/kernel/mm/transparent_hugepage/shmem_enabled')?.trim() ?? 'absent';
   const memfd = scene.memfd(HUGE_2M / scene.page);
+  return { ...collapseAt(scene, memfd.fd), shmemEnabled: /\[(\w+)\]/.exec(enabled)?.[1] ?? enabled };
+}
+
+/** Of 2 MiB. Where the mapping begins, and where in the file, must be multiples of the huge page. */
+export function collapseAt(scene: Scene, fd: number): Evidence {
   const room = scene.range((2 * HUGE_2M) / scene.page);
   const start = Math.ceil(Number(room.address) / HUGE_2M) * HUGE_2M;
-  scene.call('mmap', start, HUGE_2M, 3, MAP_SHARED_FIXED, memfd.fd, 0);
+  scene.call('mmap', start, HUGE_2M, 3, MAP_SHARED_FIXED, fd, 0);
   scene.call('madvise', start, HUGE_2M, MADV_POPULATE_WRITE);
   const collapsed = outcomeName(scene.call('madvise', start, HUGE_2M, MADV_COLLAPSE));
   const mapped = smapsField(scene, start, 'ShmemPmdMapped');
-  const enabled = scene.kernel.readText('/sys/kernel/mm/transparent_hugepage/shmem_enabled')?.trim() ?? 'absent';
   const seen = collapsed === 'ok' ? (mapped === '2048' ? 'a huge page' : 'ok, no huge page') : collapsed;
-  return { seen, shmemEnabled: /\[(\w+)\]/.exec(enabled)?.[1] ?? enabled, ShmemPmdMapped: mapped };
-}
-
-/** A line of /proc/self/smaps for the mapping that begins there. */
-export function smapsField(scene: Scene, start: number, field: string): string {
-  const text = scene.kernel.readText('/proc/self/smaps') ?? '';
-  const from = text.search(new RegExp(`^0*${start.toString(16)}-`, 'm'));
-  return new RegExp(`^${field}:\\s*(.*?)(?: kB)?\\s*$`, 'm').exec(from < 0 ? '' : text.slice(from))?.[1] ?? 'absent';
+  return { seen, ShmemPmdMapped: mapped };
 }
 
 export const memfd: readonly Probe[] = [

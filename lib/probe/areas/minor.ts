@@ -1,13 +1,14 @@
 // MINOR faults and UFFDIO_CONTINUE: pages that are in the page cache and not mapped.
 import type { Mapping } from '../../memory/mapping.js';
 import type { Memfd } from '../../memory/memfd.js';
-import { pageEntries, scanPages } from '../../memory/pagemap.js';
+import { pageEntries } from '../../memory/pagemap.js';
 import type { RegisterModeName } from '../../memory/kinds/kind.js';
 import type { FaultEvent } from '../../userfaultfd/events.js';
 import { bytesOrErrno, outcomeName } from '../kernel.js';
 import { NotThere, type Probe, always } from '../probe.js';
 import { HUGE_2M, type Scene } from '../scene.js';
 import type { Subject } from '../subject.js';
+import { smapsField } from '../smaps.js';
 import { done, missingAnonymous } from './answers.js';
 
 interface Shared {
@@ -161,8 +162,8 @@ const continues: readonly Probe[] = [
       const { subject, memfd, mapping } = sharedWith(scene, both, pages);
       memfd.write(new Uint8Array(HUGE_2M), 0);
       const result = done(subject.answer('continue', mapping, { pages }), mapping, pages);
-      const huge = [...scanPages(mapping, { allOf: ['huge'] })].length > 0;
-      return `${result}, ${huge ? 'as a huge page' : 'by pages'}`;
+      const huge = smapsField(scene, Number(mapping.address), 'ShmemPmdMapped');
+      return `${result}, ${huge === '0' ? 'by pages' : 'as a huge page'}`;
     },
   ),
 ];

@@ -1,10 +1,11 @@
 // NUMA policy of memory: mbind(2) and get_mempolicy(2).
 import type { Mapping } from '../../memory/mapping.js';
 import type { MemoryPolicy } from '../../memory/mempolicy.js';
-import { errnoOf } from '../kernel.js';
+import { errnoOf, outcomeName } from '../kernel.js';
 import { unlessFiltered } from '../needs.js';
 import { type Probe, always } from '../probe.js';
 import type { Scene } from '../scene.js';
+import { mappedGuestMemfd } from './guest-memfd.js';
 
 const ONLINE = '/sys/devices/system/node/online';
 
@@ -73,6 +74,38 @@ export const numa: readonly Probe[] = [
       const { memfd, mapping } = scene.shared();
       const result = set(scene, mapping, { mode: 'bind', nodes: [someNode(scene)] });
       return result === 'ok' ? scene.map(memfd).policyAt(0).mode : result;
+    },
+  },
+  {
+    id: 'mbind.sharedAcrossMappings.gmem',
+    description: 'the policy belongs to the guest_memfd: another mapping of it has it too, and allocation follows it',
+    since: '6.19',
+    needs: ['kvm'],
+    outcomes: {
+      bind: { result: 'yes', kernels: '6.19 and later' },
+      default: { result: 'no', kernels: '6.18', means: 'mbind(2) says 0 and does nothing: pages come from any node' },
+      ...noNuma,
+    },
+    ask: (scene) => {
+      const { fd, mapping } = mappedGuestMemfd(scene);
+      const result = set(scene, mapping, { mode: 'bind', nodes: [someNode(scene)] });
+      if (result !== 'ok') return result;
+      return scene.mapFile(fd, { lengthBytes: mapping.lengthBytes }).policyAt(0).mode;
+    },
+  },
+  {
+    id: 'move_pages.gmem',
+    description: 'move_pages(2) tells the node that a page of guest_memfd is on',
+    since: '6.18',
+    needs: ['kvm'],
+    outcomes: { ...always('a node', '6.18'), ...noNuma },
+    ask: async (scene) => {
+      const { mapping } = mappedGuestMemfd(scene);
+      await scene.access(mapping, 0, true);
+      const status = new Int32Array(1);
+      const asked = scene.call('move_pages', 0, 1, BigUint64Array.of(mapping.address), 0, status, 0);
+      if (asked < 0) return unlessFiltered(scene.kernel, 'move_pages', outcomeName(asked));
+      return status[0]! < 0 ? outcomeName(status[0]!) : { seen: 'a node', node: status[0]! };
     },
   },
   {

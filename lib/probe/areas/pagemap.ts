@@ -8,7 +8,8 @@ import { unlessFiltered } from '../needs.js';
 import { openAny } from '../openings.js';
 import { NotAsked, NotThere, type Probe, always, supported } from '../probe.js';
 import type { Scene } from '../scene.js';
-import { smapsField } from './memfd.js';
+import { must } from './answers.js';
+import { smapsField } from '../smaps.js';
 
 function scan(mapping: Mapping, categories: PageCategory[], writeProtect = false): string {
   try {
@@ -38,6 +39,19 @@ function entryOf(scene: Scene, mapping: Mapping): bigint {
   const entry = new BigUint64Array(1);
   scene.call('read', fd, entry, 8);
   return entry[0]!;
+}
+
+/** Four pages that are there and protected, and one that is accessed then. */
+async function accessedPages(scene: Scene): Promise<string> {
+  const mapping = scene.anonymous();
+  const known = scan(mapping, ['accessed']);
+  if (!known.includes(' of ')) return known;
+  mapping.populate('write');
+  const subject = scene.userfaultfd(['rwp', 'rwpAsync']);
+  subject.registered(mapping, ['rwp']);
+  must(subject.answer('rwprotect', mapping, { mode: 1, pages: 4 }), 'UFFDIO_RWPROTECT');
+  await scene.access(mapping, 2);
+  return scan(mapping, ['accessed']);
 }
 
 const pagemapProbes: readonly Probe[] = [
@@ -89,17 +103,15 @@ const pagemapProbes: readonly Probe[] = [
   },
   {
     id: 'pagemap.accessedCategory',
-    description: 'PAGEMAP_SCAN knows the category accessed',
+    description: 'PAGEMAP_SCAN finds the pages that were accessed, of memory protected with rwpAsync',
     since: '7.3',
-    needs: [],
+    needs: ['userfaultfd'],
     outcomes: {
-      ...Object.fromEntries(
-        [0, 1, 2, 3, 4].map((n) => [`${n} of 4`, { result: 'yes' as const, kernels: '7.3 and later' }]),
-      ),
+      ...always('1 of 4', '7.3'),
       EINVAL: { result: 'no', kernels: 'before 7.3' },
       ENOTTY: { result: 'no', kernels: 'before 6.7' },
     },
-    ask: (scene) => scan(scene.anonymous(), ['accessed']),
+    ask: accessedPages,
   },
   {
     id: 'pagemap.pfnVisible',
@@ -183,7 +195,8 @@ const guards: readonly Probe[] = [
   },
 ];
 
-const Madvise = { willNeed: 3, dontNeed: 4, cold: 20, unknown: 9999 } as const;
+const Madvise = { willNeed: 3, dontNeed: 4, cold: 20, pageOut: 21, guardInstall: 102, unknown: 9999 } as const;
+const PIDFD_SELF = -10_000;
 
 function processMadvise(scene: Scene, pidfd: number, mapping: Mapping, length: number, advice: number): string {
   const vector = BigUint64Array.of(mapping.address, BigInt(length));
@@ -214,16 +227,30 @@ const advice: readonly Probe[] = [
     },
   },
   {
+    id: 'process_madvise.pidfdSelf',
+    description: 'process_madvise(2) knows the own process without a descriptor: PIDFD_SELF',
+    since: '6.14',
+    needs: [],
+    outcomes: supported('6.14', 'open a pidfd of the own process', ['EBADF', 'ENOSYS']),
+    ask: (scene) => {
+      const mapping = scene.anonymous();
+      adviseSelf(scene, mapping);
+      return processMadvise(scene, PIDFD_SELF, mapping, scene.page, Madvise.cold);
+    },
+  },
+  {
     id: 'process_madvise.remote',
-    description: 'process_madvise(2) of another process takes WILLNEED and COLD, and refuses DONTNEED',
+    description:
+      'process_madvise(2) of another process takes WILLNEED, COLD and PAGEOUT, and refuses DONTNEED and GUARD_INSTALL',
     since: '5.10',
     needs: [],
-    outcomes: { ...always('ok, ok, EINVAL', '5.10'), ENOSYS: { result: 'no', kernels: 'before 5.10' } },
+    outcomes: { ...always('ok, ok, ok, EINVAL, EINVAL', '5.10'), ENOSYS: { result: 'no', kernels: 'before 5.10' } },
     ask: async (scene) => {
       const mapping = scene.anonymous();
       await scene.access(mapping, 0, true);
       const pidfd = pidfdOf(scene, await scene.fork(0));
-      const tried = [Madvise.willNeed, Madvise.cold, Madvise.dontNeed].map((advice) =>
+      const { willNeed, cold, pageOut, dontNeed, guardInstall } = Madvise;
+      const tried = [willNeed, cold, pageOut, dontNeed, guardInstall].map((advice) =>
         processMadvise(scene, pidfd, mapping, scene.page, advice),
       );
       if (tried[0] !== 'EPERM') return tried[0] === 'ENOSYS' ? 'ENOSYS' : tried.join(', ');

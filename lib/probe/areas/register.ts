@@ -6,11 +6,15 @@ import { Memfd } from '../../memory/memfd.js';
 import { Feature } from '../../userfaultfd/features.js';
 import { outcomeName, openPath } from '../kernel.js';
 import { openAny } from '../openings.js';
-import { type Evidence, NotThere, type Outcome, type Probe, always } from '../probe.js';
+import { type Evidence, NotAsked, NotThere, type Outcome, type Probe, always } from '../probe.js';
 import type { Scene } from '../scene.js';
+import { fileSystemOf } from '../file-system.js';
 import type { Range, Subject } from '../subject.js';
 
 const modes: readonly RegisterModeName[] = ['missing', 'wp', 'minor', 'rwp'];
+
+/** statfs(2), f_type. */
+const TMPFS_MAGIC = 0x01021994n;
 
 function registered(subject: Subject, range: Range, wanted: readonly RegisterModeName[]): Evidence {
   const mask = subject.register(range, wanted);
@@ -18,7 +22,7 @@ function registered(subject: Subject, range: Range, wanted: readonly RegisterMod
 }
 
 /** With the feature rwp where there is one: the mode must have been asked for. */
-function withRwp(scene: Scene): Subject {
+export function withRwp(scene: Scene): Subject {
   const subject = scene.subject(openAny(scene.kernel).fd);
   if (typeof subject.handshake(Feature.rwp) === 'number') subject.handshake(0n);
   return subject;
@@ -63,6 +67,8 @@ function async(name: string, kind: MemoryKind, memory: (scene: Scene) => Range):
 /** This very script: a file of whatever file system the package lies on. */
 function fileMapping(scene: Scene): Range {
   const fd = scene.descriptor(openPath(scene.kernel, fileURLToPath(import.meta.url), false));
+  if (fileSystemOf(scene, fd) === TMPFS_MAGIC)
+    throw NotAsked.skipped('the package lies on a tmpfs, which is shared memory');
   return scene.mapFile(fd, { lengthBytes: scene.page, shared: false });
 }
 
@@ -143,11 +149,11 @@ const refusals: readonly Probe[] = [
   {
     id: 'unreg.foreign',
     description: 'UFFDIO_UNREGISTER of memory that another userfaultfd has is refused',
-    since: '4.3',
+    since: '6.17',
     needs: ['userfaultfd'],
     outcomes: {
-      EINVAL: { result: 'yes', kernels: '4.3 and later' },
-      ok: { result: 'differs', kernels: 'none known', means: 'one userfaultfd can end the service of another' },
+      EINVAL: { result: 'yes', kernels: '6.17 and later' },
+      ok: { result: 'differs', kernels: 'before 6.17', means: 'one userfaultfd can end the service of another' },
     },
     ask: (scene) => {
       const mapping = scene.anonymous();

@@ -231,8 +231,9 @@ const kernelFaults: readonly Probe[] = [
   },
 ];
 
-const STORM_MS = 40;
-const STORM_MESSAGES = 1000;
+const STORM_MS = 100;
+/** More than two: it would not end. */
+const STORM_MESSAGES = 3;
 
 async function signalStorm(scene: Scene) {
   const subject = scene.userfaultfd(['threadId']);
@@ -246,13 +247,13 @@ async function signalStorm(scene: Scene) {
   const threadId = message !== undefined && 'threadId' in message ? message.threadId : 0;
   const sent = scene.call('tgkill', process.pid, threadId, 12);
   if (sent < 0) return outcomeName(sent);
-  const until = performance.now() + STORM_MS;
+  const until = performance.now() + STORM_MS * scene.patience;
   let more = 0;
   // Without a pause: the thread spins between two messages, and each is one read.
   while (performance.now() < until && more < STORM_MESSAGES) more += subject.read().length;
   subject.answer('copy', mapping);
   const read = await scene.within(reading, WOKEN_MS);
-  return { seen: more > 1 ? 'storm' : 'one more', messages: more, read: read ?? 'asleep' };
+  return { seen: more >= STORM_MESSAGES ? 'storm' : 'one more', messages: more, read: read ?? 'asleep' };
 }
 
 export const waiting: readonly Probe[] = [...waking, ...reading, ...kernelFaults];
