@@ -66,7 +66,9 @@ export class FaultDecider {
         else this.#parts.filler.zero(session, region, page);
         break;
       default:
-        if (minor) this.#parts.answers.add(AnswerOp.continue, session, region, page, 1, page);
+        // What is in the page cache has come since it was dropped, unless it was never dropped from there.
+        if (minor && session.kind.behind !== 'kept')
+          this.#parts.answers.add(AnswerOp.continue, session, region, page, 1, page);
         else this.#parts.filler.zero(session, region, page);
     }
   }

@@ -97,7 +97,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   /** Hands memory to a serving worker. Resolves with the session's number once its faults are answered. */
   async attach(attachment: Attachment): Promise<number> {
-    const { kind, pageSize, regions, resident = false, pidfd = -1 } = attachment;
+    const { kind, pageSize, regions, resident = false, holes = new Float64Array(), pidfd = -1 } = attachment;
     checkAttachment(attachment);
     const userfaultfd = ownDescriptor(attachment.userfaultfd);
     const memory = attachment.memory === undefined ? -1 : ownDescriptor(attachment.memory);
@@ -120,6 +120,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       pageSize,
       regions: regions.map(({ start, size, offset }) => ({ start: Number(start), size, offset })),
       resident,
+      holes,
     };
     worker.sessions++;
     await new Promise<void>((resolve, reject) => {

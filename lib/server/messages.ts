@@ -69,6 +69,7 @@ export interface AttachMessage {
   readonly regions: readonly { start: number; size: number; offset: number }[];
   /** All pages hold their content already: MINOR faults are continued, nothing is fetched. */
   readonly resident: boolean;
+  readonly holes: Float64Array;
 }
 
 export type ToServing =

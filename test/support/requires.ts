@@ -5,6 +5,7 @@ import process from 'node:process';
 import type { TestContext } from 'vitest';
 import { Kvm, Mapping, Memfd, Userfaultfd, availableFeatures, isSupported } from '../../dist/index.js';
 import type { FeatureName } from '../../dist/index.js';
+import { memoryCgroups } from './memory-cgroup.js';
 
 /** What is missing, or undefined when nothing is. */
 type Check = () => string | undefined;
@@ -84,6 +85,7 @@ const checks = {
   },
   'libfuse3-dev': () =>
     spawnSync('pkg-config', ['--exists', 'fuse3']).status === 0 ? undefined : 'libfuse3-dev or pkg-config is missing',
+  'memory-cgroup': () => (memoryCgroups() === undefined ? 'no cgroup with a memory controller can be made' : undefined),
   python3: program('python3'),
   promtool: program('promtool'),
   as: program('as'),
