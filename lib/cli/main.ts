@@ -24,6 +24,7 @@ const program = new Command('uffd')
   .description('Linux page faults served from userspace')
   .version(version)
   .exitOverride()
+  .enablePositionalOptions()
   .configureOutput({
     outputError: (text, write) => {
       write(text.replace(/^error: /, 'uffd: '));

@@ -14,6 +14,7 @@ import {
 } from './fault-server-options.js';
 import { FaultTrace, type TracedFault } from './fault-trace.js';
 import { FetchPool } from './fetch-pool.js';
+import { MAX_FILL_BYTES } from './page-filler.js';
 import { type Histogram, Measures, type OutcomeName, outcomes } from './measures.js';
 import type { AttachMessage, FromServing, ServingOptions, SessionStats, SessionSummary } from './messages.js';
 import { type SourceSpec, portable } from './page-source.js';
@@ -70,6 +71,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       ...(source.module !== undefined && source.runsIn !== 'fetching' && { source: portable(source.module) }),
       ...(policy !== undefined && { policy: portable(policy) }),
       faultAround,
+      demandBytes: source.demandBytes ?? MAX_FILL_BYTES,
       faultDeadlineMs,
       onFailure: options.onFailure ?? 'poison',
       spinUs,

@@ -40,6 +40,8 @@ export interface ServingOptions {
   readonly policy?: ModuleReference;
   /** Pages brought along by the default policy. */
   readonly faultAround: number;
+  /** The most bytes of a fetch that somebody waits for. */
+  readonly demandBytes: number;
   readonly faultDeadlineMs: number;
   readonly onFailure: FailurePolicy;
   readonly spinUs: number;
