@@ -21,6 +21,7 @@ export const errorCodes = {
   ERR_SERVER_GONE: 'The fault server went away while the mapping still needed it.',
   ERR_SOURCE_CHANGED: 'The source of the pages is not what it was when it was opened.',
   ERR_SOURCE_INVALID: 'The file cannot be served: empty, not a regular file, or not readable.',
+  ERR_NO_MEMORY: 'What is to be held in memory does not fit into it.',
   ERR_RECORD_REFUSED: 'The working set was recorded of another snapshot, or the file is none; the message says why.',
   ERR_SOCKET_IN_USE: 'A live process listens at the socket path.',
   ERR_DRAIN_TIMEOUT: 'Sessions were still waiting for pages when the drain time was over.',

@@ -26,6 +26,7 @@ const program = new Command('uffd')
   // Else `uffd bench vcpu --json` would be the option of `uffd bench`.
   .enablePositionalOptions()
   .exitOverride()
+  .enablePositionalOptions()
   .configureOutput({
     outputError: (text, write) => {
       write(text.replace(/^error: /, 'uffd: '));

@@ -1,5 +1,6 @@
 // Parsers of option values: a wrong one is a usage error that says what would be right.
 import { InvalidArgumentError } from 'commander';
+import type { DialectChoice } from './serving.js';
 
 export function wholeNumber(least: number, most: number): (text: string) => number {
   return (text) => {
@@ -42,6 +43,15 @@ export function duration(text: string): number {
 export function cpuList(text: string): number[] {
   if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('Give CPU numbers such as 0,1.');
   return text.split(',').map(Number);
+}
+
+/** `clones` for every socket, `PATH=clones` for one. */
+export function dialectChoice(text: string): DialectChoice {
+  const at = text.lastIndexOf('=');
+  const dialect = text.slice(at + 1);
+  if (dialect !== 'auto' && dialect !== 'clones')
+    throw new InvalidArgumentError('Allowed are auto, clones, and PATH=clones.');
+  return { dialect, ...(at >= 0 && { socket: text.slice(0, at) }) };
 }
 
 /** A part of a name, or a regular expression; letters of either case. */

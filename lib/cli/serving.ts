@@ -4,6 +4,7 @@ import { FaultServer, type FaultServerOptions } from '../server/fault-server.js'
 import type { Address } from '../observe/endpoint.js';
 import type { FailurePolicy } from '../server/messages.js';
 import type { SourceSpec } from '../server/page-source.js';
+import type { Backing } from '../sources/backing.js';
 import { displayUrl, isUrl } from '../sources/url.js';
 import { HandoffListener } from '../transports/handoff-listener.js';
 
@@ -18,28 +19,39 @@ export interface ServingOptions {
   spin: number;
   cpus: number[];
   backgroundFill: boolean;
+  dialect: DialectChoice[];
   metrics?: Address;
   trace?: string;
+}
+
+/** Of one socket, or of all that are not named. */
+export interface DialectChoice {
+  readonly socket?: string;
+  readonly dialect: 'auto' | 'clones';
 }
 
 /** A snapshot and the sockets its clients come to. */
 export interface Snapshot {
   readonly path: string;
   readonly sockets: readonly string[];
+  /** Its clients are clones that share its clean pages. */
+  readonly clones: boolean;
 }
 
 /**
  * From `FILE --socket S ...` or `--socket S=FILE ...`, by snapshot.
+ * @param dialects of the sockets; the clones of a snapshot and its other clients are served from two of them
  * @param wrong called with what is wrong with them
  */
 export function snapshotsOf(
   file: string | undefined,
   sockets: readonly string[],
+  dialects: readonly DialectChoice[],
   wrong: (problem: string) => never,
 ): Snapshot[] {
-  if (file !== undefined) return [{ path: file, sockets }];
   const bySnapshot = new Map<string, string[]>();
-  for (const pair of sockets) {
+  if (file !== undefined) bySnapshot.set(file, [...sockets]);
+  for (const pair of file === undefined ? sockets : []) {
     const at = pair.indexOf('=');
     if (at <= 0 || at === pair.length - 1) {
       wrong(`missing required argument 'file': give it, or --socket PATH=FILE instead of --socket ${pair}`);
@@ -47,7 +59,22 @@ export function snapshotsOf(
     const path = pair.slice(at + 1);
     bySnapshot.set(path, [...(bySnapshot.get(path) ?? []), pair.slice(0, at)]);
   }
-  return Array.from(bySnapshot, ([path, paths]) => ({ path, sockets: paths }));
+  const isClone = (socket: string) => dialectOf(socket, dialects) === 'clones';
+  for (const { socket } of dialects) {
+    if (socket === undefined || Array.from(bySnapshot.values()).flat().includes(socket)) continue;
+    wrong(`--dialect ${socket}=...: there is no --socket ${socket}`);
+  }
+  return Array.from(bySnapshot).flatMap(([path, paths]) =>
+    [false, true].flatMap((clones) => {
+      const chosen = paths.filter((socket) => isClone(socket) === clones);
+      return chosen.length === 0 ? [] : [{ path, sockets: chosen, clones }];
+    }),
+  );
+}
+
+function dialectOf(socket: string, dialects: readonly DialectChoice[]): DialectChoice['dialect'] {
+  const named = dialects.findLast((choice) => choice.socket === socket);
+  return (named ?? dialects.findLast((choice) => choice.socket === undefined))?.dialect ?? 'auto';
 }
 
 export interface Served {
@@ -56,6 +83,8 @@ export interface Served {
   readonly source: SourceSpec;
   readonly server: FaultServer;
   readonly listeners: HandoffListener[];
+  /** Of a snapshot whose clients are clones. */
+  readonly backing?: Backing;
 }
 
 export class Serving {
@@ -68,6 +97,7 @@ export class Serving {
     source: SourceSpec,
     options: ServingOptions,
     more: Pick<FaultServerOptions, 'record' | 'replay'>,
+    backing?: Backing,
   ): Promise<Served> {
     const server = await FaultServer.start({
       source,
@@ -84,7 +114,8 @@ export class Serving {
       numbers: this.#numbers,
       ...more,
     });
-    const served = { file: isUrl(file) ? displayUrl(file) : file, source, server, listeners: [] };
+    const told = isUrl(file) ? displayUrl(file) : file;
+    const served: Served = { file: told, source, server, listeners: [], ...(backing !== undefined && { backing }) };
     this.served.push(served);
     return served;
   }
@@ -94,6 +125,7 @@ export class Serving {
       path,
       allowUids: options.allowUid,
       handshakeTimeoutMs: options.handshakeTimeout,
+      ...(served.backing !== undefined && { backing: served.backing }),
       about: { pid: process.pid, file: served.file, sizeBytes: served.source.sizeBytes },
     });
     served.listeners.push(listener);
@@ -122,6 +154,7 @@ export class Serving {
   async close(): Promise<void> {
     this.stopListening();
     await Promise.all(this.served.map(({ server }) => server.close()));
+    for (const { backing } of this.served.splice(0)) backing?.[Symbol.dispose]();
   }
 }
 

@@ -9,6 +9,9 @@ import type { Session } from './session.js';
 import type { Sessions } from './sessions.js';
 import type { Unasked } from './unasked.js';
 
+/** As many answers, of less than a microsecond each. */
+const DROPPED_PER_STEP = 512;
+
 export interface DrainingParts {
   readonly answers: AnswerBlock;
   readonly unasked: Unasked;
@@ -38,6 +41,8 @@ export class Draining {
         this.#leave(session);
         progress = true;
       } else if (sourceFailure() === undefined && !fetches.full(session) && this.#step(session)) {
+        progress = true;
+      } else if (session.kind.behind === 'kept' && this.#zeroDropped(session)) {
         progress = true;
       } else if (this.#answers.count > 0) {
         // What is planned is given first: then it shows whether that was all.
@@ -74,6 +79,16 @@ export class Draining {
     }
   }
 
+  /** Pages that the client has dropped would show what is behind them once nobody is asked any more. */
+  #zeroDropped(session: Session): boolean {
+    let page = session.states.next(PageState.removed, 0, session.pages);
+    for (let planned = 0; page >= 0 && planned < DROPPED_PER_STEP && !this.#answers.full; planned++) {
+      this.#answers.add(AnswerOp.zeropage, session, session.regionOfPage(page), page, 1, -1);
+      page = session.states.next(PageState.removed, page + 1, session.pages);
+    }
+    return this.#answers.count > 0;
+  }
+
   #next(session: Session, from: number): number {
     let page = session.states.next(PageState.absent, from, session.pages);
     while (page >= 0 && session.hopeless(page)) page = session.states.next(PageState.absent, page + 1, session.pages);
@@ -86,7 +101,8 @@ export class Draining {
     return (
       session.waiting.size === 0 &&
       states.next(PageState.absent, 0, pages) < 0 &&
-      states.next(PageState.fetching, 0, pages) < 0
+      states.next(PageState.fetching, 0, pages) < 0 &&
+      (session.kind.behind !== 'kept' || states.next(PageState.removed, 0, pages) < 0)
     );
   }
 

@@ -18,6 +18,8 @@ export interface DeciderParts {
   readonly filler: PageFiller;
   readonly fetches: Fetches;
   readonly policy: FaultPolicy;
+  /** The most bytes of a fetch that somebody waits for. */
+  readonly demandBytes: number;
   readonly faultDeadlineMs: number;
   /** Where it is noted what was asked for. */
   readonly recorder: WorkingSetRecorder | undefined;
@@ -66,7 +68,9 @@ export class FaultDecider {
         else this.#parts.filler.zero(session, region, page);
         break;
       default:
-        if (minor) this.#parts.answers.add(AnswerOp.continue, session, region, page, 1, page);
+        // What is in the page cache has come since it was dropped, unless it was never dropped from there.
+        if (minor && session.kind.behind !== 'kept')
+          this.#parts.answers.add(AnswerOp.continue, session, region, page, 1, page);
         else this.#parts.filler.zero(session, region, page);
     }
   }
@@ -114,8 +118,20 @@ export class FaultDecider {
       return;
     }
     session.wait(page, 'the source has not delivered the page yet', faultDeadlineMs);
-    if (fetches.request(session, region, first, pages, cached)) session.states.set(first, pages, PageState.fetching);
-    else this.backlog.push({ session, page, minor: cached });
+    if (this.#request(session, region, page, cached)) return;
+    this.backlog.push({ session, page, minor: cached });
+  }
+
+  /** Asks for the window, or for the aligned part of it that has the page where that comes sooner. */
+  #request(session: Session, region: ServedRegion, page: number, cached: boolean): boolean {
+    const most = Math.max(1, this.#parts.demandBytes / session.pageSize);
+    const { first, pages } = this.#window;
+    const aligned = page - ((page - region.firstPage) % most);
+    const from = Math.max(first, aligned);
+    const count = Math.min(first + pages, aligned + most) - from;
+    if (!this.#parts.fetches.request(session, region, from, count, cached)) return false;
+    session.states.set(from, count, PageState.fetching);
+    return true;
   }
 
   /** Plans to make the page what the policy says it is. */

@@ -54,6 +54,8 @@ export interface Attachment {
   readonly regions: readonly { readonly start: bigint; readonly size: number; readonly offset: number }[];
   /** All pages hold their content already: MINOR faults are answered, nothing is fetched. Default false. */
   readonly resident?: boolean;
+  /** Of resident memory, the parts that are holes: start and end of each, as offsets. Default none. */
+  readonly holes?: Float64Array;
   /** The client's process, for `onFailure: 'kill'`; stays the caller's. */
   readonly pidfd?: number;
 }

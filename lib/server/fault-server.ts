@@ -14,6 +14,7 @@ import {
 } from './fault-server-options.js';
 import { FaultTrace, type TracedFault } from './fault-trace.js';
 import { FetchPool } from './fetch-pool.js';
+import { MAX_FILL_BYTES } from './page-filler.js';
 import { type Histogram, Measures, type OutcomeName, outcomes } from './measures.js';
 import type { AttachMessage, FromServing, ServingOptions, SessionStats, SessionSummary } from './messages.js';
 import { type SourceSpec, portable } from './page-source.js';
@@ -70,6 +71,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       ...(source.module !== undefined && source.runsIn !== 'fetching' && { source: portable(source.module) }),
       ...(policy !== undefined && { policy: portable(policy) }),
       faultAround,
+      demandBytes: source.demandBytes ?? MAX_FILL_BYTES,
       faultDeadlineMs,
       onFailure: options.onFailure ?? 'poison',
       spinUs,
@@ -97,7 +99,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   /** Hands memory to a serving worker. Resolves with the session's number once its faults are answered. */
   async attach(attachment: Attachment): Promise<number> {
-    const { kind, pageSize, regions, resident = false, pidfd = -1 } = attachment;
+    const { kind, pageSize, regions, resident = false, holes = new Float64Array(), pidfd = -1 } = attachment;
     checkAttachment(attachment);
     const userfaultfd = ownDescriptor(attachment.userfaultfd);
     const memory = attachment.memory === undefined ? -1 : ownDescriptor(attachment.memory);
@@ -120,6 +122,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       pageSize,
       regions: regions.map(({ start, size, offset }) => ({ start: Number(start), size, offset })),
       resident,
+      holes,
     };
     worker.sessions++;
     await new Promise<void>((resolve, reject) => {

@@ -40,6 +40,8 @@ export interface ServingOptions {
   readonly policy?: ModuleReference;
   /** Pages brought along by the default policy. */
   readonly faultAround: number;
+  /** The most bytes of a fetch that somebody waits for. */
+  readonly demandBytes: number;
   readonly faultDeadlineMs: number;
   readonly onFailure: FailurePolicy;
   readonly spinUs: number;
@@ -69,6 +71,7 @@ export interface AttachMessage {
   readonly regions: readonly { start: number; size: number; offset: number }[];
   /** All pages hold their content already: MINOR faults are continued, nothing is fetched. */
   readonly resident: boolean;
+  readonly holes: Float64Array;
 }
 
 export type ToServing =

@@ -65,6 +65,8 @@ export interface SourceSpec {
   readonly runsIn?: 'serving' | 'fetching' | 'both';
   /** Threads for `read`: more than one where reads block. */
   readonly fetchWorkers?: number;
+  /** The most bytes that somebody waits for are read at once, where less comes sooner. Default: all that comes along. */
+  readonly demandBytes?: number;
   /** A source on the thread that made the server. */
   readonly object?: PageSource;
   /** Something its user should know. */

@@ -87,7 +87,8 @@ export class ServingLoop {
     const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
-    const parts = { answers, filler, fetches, policy, recorder, faultDeadlineMs, sourceFailure, flush };
+    const { demandBytes } = options;
+    const parts = { answers, filler, fetches, policy, recorder, demandBytes, faultDeadlineMs, sourceFailure, flush };
     this.#decider = new FaultDecider(parts);
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
     this.#draining = new Draining({ answers, unasked, fetches, sessions, faultDeadlineMs, sourceFailure, flush });

@@ -146,6 +146,18 @@ export class Session {
     return waiting;
   }
 
+  /** Everything is there already, but for the parts (start and end of each, as offsets) that are zeroes without being there. */
+  fillStates(holes: Float64Array): void {
+    this.states.set(0, this.pages, PageState.resident);
+    for (const { offset, firstPage, pages } of this.regions) {
+      const pageOf = (at: number) => Math.min(pages, Math.max(0, (at - offset) / this.pageSize));
+      for (let i = 0; i < holes.length; i += 2) {
+        const [first, end] = [Math.ceil(pageOf(holes[i]!)), Math.floor(pageOf(holes[i + 1]!))];
+        if (first < end) this.states.set(firstPage + first, end - first, PageState.zero);
+      }
+    }
+  }
+
   /** A range of addresses was dropped or unmapped. */
   remove(start: number, end: number): void {
     for (const region of this.regions) {

@@ -6,7 +6,6 @@ import type { NativeFaultQueue } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { registerMask } from '../userfaultfd/features.js';
 import type { AttachMessage, FromServing, SessionStats, SessionSummary } from './messages.js';
-import { PageState } from './page-states.js';
 import { Session } from './session.js';
 
 export class Sessions {
@@ -60,7 +59,7 @@ export class Sessions {
       const writable = message.memory >= 0;
       const { attention } = this;
       const session = new Session({ ...message, id: message.session, slot, kind, writable, attention });
-      if (message.resident) session.states.set(0, session.pages, PageState.resident);
+      if (message.resident) session.fillStates(message.holes);
       else this.#prepare(session);
       if (!session.aheadOf.ended) this.ahead.add(session);
       this.#bySlot[slot] = session;

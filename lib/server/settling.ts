@@ -155,7 +155,8 @@ export class Settling {
   #shortUnasked(session: Session, op: number, first: number, pages: number, result: number): void {
     if (pages > 1) return;
     // Unmapped, or beyond the end of the memory: there is no page to complete.
-    if (result === ENOENT || result === EFAULT) session.states.set(first, 1, PageState.removed);
+    const none = op === AnswerOp.zeropage ? PageState.zero : PageState.removed;
+    if (result === ENOENT || result === EFAULT) session.states.set(first, 1, none);
     if (result !== EEXIST) return;
     // Mapped already, or (COPY to a page in the page cache) to be written where it is.
     if (op === AnswerOp.continue || session.kind.copyExists === 'mapped' || !session.writable) {

@@ -1,12 +1,14 @@
-// Parts of a remote object, fetched as extents of one size: each at most once at a time, so many at once, and so many
-// bytes of them kept.
+// Parts of a remote object. What is asked for is fetched first, in small blocks; then the rest of the extent around it.
+// Each block is fetched at most once at a time, so many requests are made at once, and so many bytes are kept.
 
 export interface ExtentOptions {
   readonly sizeBytes: number;
+  /** What is kept and fetched at least, and what is fetched at most at once; both a power of two. */
+  readonly blockBytes: number;
   readonly extentBytes: number;
-  /** What is kept; extents under way come on top. */
+  /** What is kept; blocks under way come on top. */
   readonly cacheBytes: number;
-  /** Fetches at once; others wait for their turn. */
+  /** Requests at once; others wait for their turn. */
   readonly concurrency: number;
   /** Fills all of `target` with the bytes at `offset`. */
   readonly fetch: (target: Uint8Array, offset: number) => Promise<void>;
@@ -24,49 +26,80 @@ export class Extents {
     this.#options = options;
   }
 
-  /** Copies bytes of the object, fetching what is not kept. */
+  /** Copies bytes of the object, fetching what is not kept; the rest of the extents is on its way when it resolves. */
   async read(target: Uint8Array, targetOffset: number, length: number, offset: number): Promise<void> {
-    const { extentBytes } = this.#options;
-    const first = Math.floor(offset / extentBytes);
-    const last = Math.floor((offset + length - 1) / extentBytes);
-    const indexes = Array.from({ length: last - first + 1 }, (_, i) => first + i);
+    const { blockBytes } = this.#options;
+    const first = Math.floor(offset / blockBytes);
+    const end = Math.ceil((offset + length) / blockBytes);
+    for (const { from, to } of this.#missing(first, end)) this.#fetch(from, to);
+    const blocks = Array.from({ length: end - first }, (_, i) => first + i);
     await Promise.all(
-      indexes.map(async (index) => {
-        const bytes = this.#keptOne(index) ?? (await this.#single(index));
-        const start = index * extentBytes;
+      blocks.map(async (block) => {
+        const bytes = this.#keptOne(block) ?? (await this.#underWay.get(block)!);
+        const start = block * blockBytes;
         const from = Math.max(offset, start);
         const to = Math.min(offset + length, start + bytes.length);
         target.set(bytes.subarray(from - start, to - start), targetOffset + from - offset);
       }),
     );
+    this.#fetchAround(first, end);
   }
 
-  #keptOne(index: number): Uint8Array | undefined {
-    const bytes = this.#kept.get(index);
+  /** Behind what is asked for: only where there is a turn to be had. */
+  #fetchAround(first: number, end: number): void {
+    const { sizeBytes, blockBytes, extentBytes, concurrency } = this.#options;
+    const perExtent = extentBytes / blockBytes;
+    const start = Math.floor(first / perExtent) * perExtent;
+    const last = Math.min(Math.ceil(end / perExtent) * perExtent, Math.ceil(sizeBytes / blockBytes));
+    for (const { from, to } of this.#missing(start, last)) {
+      if (this.#fetching >= concurrency) return;
+      this.#fetch(from, to);
+    }
+  }
+
+  /** What is neither kept nor under way of these blocks: runs of them, none of more than one extent. */
+  *#missing(first: number, end: number): Generator<{ from: number; to: number }> {
+    const perExtent = this.#options.extentBytes / this.#options.blockBytes;
+    const isMissing = (block: number) => !this.#kept.has(block) && !this.#underWay.has(block);
+    for (let from = first; from < end; from++) {
+      if (!isMissing(from)) continue;
+      let to = from + 1;
+      while (to < end && to % perExtent !== 0 && isMissing(to)) to++;
+      yield { from, to };
+      from = to - 1;
+    }
+  }
+
+  #keptOne(block: number): Uint8Array | undefined {
+    const bytes = this.#kept.get(block);
     if (bytes === undefined) return undefined;
-    this.#kept.delete(index);
-    this.#kept.set(index, bytes);
+    this.#kept.delete(block);
+    this.#kept.set(block, bytes);
     return bytes;
   }
 
-  #single(index: number): Promise<Uint8Array> {
-    let underWay = this.#underWay.get(index);
-    if (underWay === undefined) {
-      underWay = this.#fetch(index).finally(() => this.#underWay.delete(index));
-      this.#underWay.set(index, underWay);
+  /** One request for a run of blocks, each of which can be waited for. */
+  #fetch(from: number, to: number): void {
+    const { blockBytes } = this.#options;
+    const run = this.#request(from, to);
+    for (let block = from; block < to; block++) {
+      const at = (block - from) * blockBytes;
+      // Copied: what is kept of a run must not keep all of it.
+      const one = run.then((bytes) => this.#keep(block, bytes.slice(at, at + blockBytes)));
+      this.#underWay.set(block, one);
+      // Whoever waits for it gets the error; perhaps nobody does.
+      void one.catch(() => undefined).finally(() => this.#underWay.delete(block));
     }
-    return underWay;
   }
 
-  async #fetch(index: number): Promise<Uint8Array> {
-    const { sizeBytes, extentBytes, concurrency } = this.#options;
+  async #request(from: number, to: number): Promise<Uint8Array> {
+    const { sizeBytes, blockBytes, concurrency } = this.#options;
     if (this.#fetching >= concurrency) await new Promise<void>((resolve) => this.#turns.push(resolve));
     else this.#fetching++;
     try {
-      const start = index * extentBytes;
-      const bytes = new Uint8Array(Math.min(extentBytes, sizeBytes - start));
+      const start = from * blockBytes;
+      const bytes = new Uint8Array(Math.min((to - from) * blockBytes, sizeBytes - start));
       await this.#options.fetch(bytes, start);
-      this.#keep(index, bytes);
       return bytes;
     } finally {
       // Whoever waits takes this one's place.
@@ -76,12 +109,13 @@ export class Extents {
     }
   }
 
-  #keep(index: number, bytes: Uint8Array): void {
-    const { cacheBytes, extentBytes } = this.#options;
-    this.#kept.set(index, bytes);
+  #keep(block: number, bytes: Uint8Array): Uint8Array {
+    const { cacheBytes, blockBytes } = this.#options;
+    this.#kept.set(block, bytes);
     for (const oldest of this.#kept.keys()) {
-      if (this.#kept.size * extentBytes <= cacheBytes) break;
+      if (this.#kept.size * blockBytes <= cacheBytes) break;
       this.#kept.delete(oldest);
     }
+    return bytes;
   }
 }

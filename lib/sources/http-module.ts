@@ -8,6 +8,7 @@ import { type HttpLimits, type PinnedObject, readRange } from './http-object.js'
 export interface HttpSourceData {
   readonly object: PinnedObject;
   readonly limits: HttpLimits;
+  readonly blockBytes: number;
   readonly extentBytes: number;
   readonly cacheBytes: number;
   readonly concurrency: number;
@@ -23,10 +24,11 @@ class HttpSource implements PageSource {
   /** Once the object has changed, nothing of what was read before is shown any more either. */
   #changed: UffdError | undefined;
 
-  constructor({ object, limits, extentBytes, cacheBytes, concurrency }: HttpSourceData) {
+  constructor({ object, limits, blockBytes, extentBytes, cacheBytes, concurrency }: HttpSourceData) {
     this.#agent = new Agent({ connections: concurrency, connect: { timeout: limits.timeoutMs } });
     this.#extents = new Extents({
       sizeBytes: object.sizeBytes,
+      blockBytes,
       extentBytes,
       cacheBytes,
       concurrency,

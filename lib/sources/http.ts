@@ -6,7 +6,9 @@ import { displayUrl } from './url.js';
 
 /** What `httpSource` takes beside the URL. */
 export interface HttpSourceOptions {
-  /** Bytes of one request, a power of two; an aligned part of the object. Default 512 KiB. */
+  /** What a fault waits for, a power of two; an aligned part of the object. Default 64 KiB. */
+  readonly blockBytes?: number;
+  /** What is read around it, a power of two and at least that much: the most that one request asks for. Default 512 KiB. */
   readonly extentBytes?: number;
   /** Bytes that are kept when they have been read. Default 64 MiB. */
   readonly cacheBytes?: number;
@@ -26,15 +28,21 @@ export interface HttpSourceOptions {
  * @throws UffdError ERR_SOURCE_INVALID: no ranges, no strong ETag, empty, cannot be reached
  */
 export async function httpSource(url: string, options: HttpSourceOptions = {}): Promise<SourceSpec> {
-  const { extentBytes = 512 * 1024, cacheBytes = 64 * 2 ** 20, concurrency = 16 } = options;
+  const { blockBytes = 64 * 1024, extentBytes = 512 * 1024 } = options;
+  const { cacheBytes = 64 * 2 ** 20, concurrency = 16 } = options;
   const { timeoutMs = 5000, attempts = 5, backoffMs = 100 } = options;
-  for (const [name, value] of Object.entries({ extentBytes, concurrency, timeoutMs, attempts })) {
+  for (const [name, value] of Object.entries({ blockBytes, extentBytes, concurrency, timeoutMs, attempts })) {
     if (!Number.isInteger(value) || value < 1) {
       throw new UffdError('ERR_OUT_OF_RANGE', `${name} must be a positive whole number, not ${value}`);
     }
   }
-  if (!Number.isInteger(Math.log2(extentBytes))) {
-    throw new UffdError('ERR_OUT_OF_RANGE', `extentBytes must be a power of two, not ${extentBytes}`);
+  for (const [name, value] of Object.entries({ blockBytes, extentBytes })) {
+    if (!Number.isInteger(Math.log2(value))) {
+      throw new UffdError('ERR_OUT_OF_RANGE', `${name} must be a power of two, not ${value}`);
+    }
+  }
+  if (blockBytes > extentBytes) {
+    throw new UffdError('ERR_OUT_OF_RANGE', `blockBytes ${blockBytes} is more than extentBytes ${extentBytes}`);
   }
   const limits = { timeoutMs, attempts, backoffMs };
   // Loaded by those who use it.
@@ -46,11 +54,12 @@ export async function httpSource(url: string, options: HttpSourceOptions = {}): 
     if (object.sizeBytes === 0) {
       throw new UffdError('ERR_SOURCE_INVALID', `${displayUrl(url)} is empty: there is nothing to serve`);
     }
-    const data: HttpSourceData = { object, limits, extentBytes, cacheBytes, concurrency };
+    const data: HttpSourceData = { object, limits, blockBytes, extentBytes, cacheBytes, concurrency };
     return {
       sizeBytes: object.sizeBytes,
       module: { module: new URL('./http-module.js', import.meta.url), data },
       runsIn: 'fetching',
+      demandBytes: blockBytes,
     };
   } finally {
     await agent.close();

@@ -2,8 +2,9 @@
 import { parseFirecracker } from './firecracker.js';
 import { type WireMapping, parseMappings } from './mappings.js';
 
-/** `handoff`: docs/handoff-protocol.md, with lines back. `firecracker`: one message, and nothing is said back. */
-export type Dialect = 'handoff' | 'firecracker';
+/** `handoff`: docs/handoff-protocol.md, with lines back. `firecracker`: one message, and nothing is said back.
+ * `clones`: the server speaks first, so a socket is told, and no other is understood there. */
+export type Dialect = 'handoff' | 'firecracker' | 'clones';
 
 /** @throws UffdError ERR_HANDOFF_REFUSED with the reason */
 export function parseHandshake(

@@ -2,13 +2,14 @@
 import { EventEmitter } from 'node:events';
 import { lstatSync } from 'node:fs';
 import { UffdError, messageOf } from '../errors.js';
-import { kindOf } from '../memory/kinds/kinds.js';
+import { kindOf, memoryKinds } from '../memory/kinds/kinds.js';
 import { pageSize } from '../memory/page-size.js';
 import type { NativeFdWatcher, NativeUnixSocket } from '../native/contract.js';
 import { native } from '../native/load.js';
 import type { FaultServer } from '../server/fault-server.js';
 import { Connection } from './connection.js';
 import { checkMemory, checkUserfaultfd } from './descriptors.js';
+import { CLONES_GREETING, type CloneMemory, cloneMemory, parseClone } from './clones.js';
 import { type Dialect, parseHandshake } from './dialects.js';
 import { receiveHandshake } from './handshake.js';
 import { checkMappings } from './mappings.js';
@@ -23,8 +24,19 @@ export interface ListenerOptions {
   readonly allowUids?: readonly number[];
   /** How long a client may take for its handshake, in milliseconds. Default 10,000. */
   readonly handshakeTimeoutMs?: number;
+  /**
+   * For clients that share the clean pages of one snapshot: its memory, filled and sealed, which is given to each of them.
+   * They register it, mapped private, for MINOR faults. Stays the caller's. Default: clients bring their own memory.
+   */
+  readonly backing?: ClonesBacking;
   /** What `uffd serve --status` is told beside the sessions. */
   readonly about?: Readonly<Record<string, unknown>>;
+}
+
+/** The memory of clones, see `fillBacking`. */
+export interface ClonesBacking {
+  readonly fd: number;
+  readonly holes: Float64Array;
 }
 
 /** The events of a `HandoffListener`, each with its arguments. */
@@ -47,6 +59,8 @@ interface Client {
   readonly connection: Connection;
   readonly dialect: Dialect;
   readonly pidfd: number;
+  readonly pid: number;
+  readonly regions: readonly { readonly start: bigint; readonly size: number }[];
   watcher?: NativeFdWatcher;
 }
 
@@ -127,6 +141,8 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     try {
       peer = connection.peer();
       this.#checkPeer(peer.uid);
+      const { backing } = this.#options;
+      if (backing !== undefined) connection.send(CLONES_GREETING, [backing.fd]);
       const { text } = await receiveHandshake(connection, descriptors, this.#options.handshakeTimeoutMs ?? 10_000);
       if (text === STATUS_REQUEST && descriptors.length === 0) {
         await this.#status(connection);
@@ -135,7 +151,8 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       }
       const { attachment, dialect } = this.#check(text, descriptors, ownUids().includes(peer.uid));
       const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd });
-      this.#accepted(session, { connection, dialect, pidfd: peer.pidfd }, peer);
+      const { pid, pidfd } = peer;
+      this.#accepted(session, { connection, dialect, pidfd, pid, regions: attachment.regions }, peer);
     } catch (error) {
       this.#refuse(connection, descriptors, peer, messageOf(error));
     } finally {
@@ -154,10 +171,16 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       ...rest,
       waiting: waiting.length,
       ...(waiting[0] !== undefined && { reason: waiting[0].reason }),
+      ...this.#memoryOfClone(rest.session),
     }));
     const told = { event: 'status', ...this.#options.about, sessionCount: summaries.length, sessions };
     connection.send(`${JSON.stringify(told)}\n`);
     connection.close();
+  }
+
+  #memoryOfClone(session: number): CloneMemory | undefined {
+    const client = this.#clients.get(session);
+    return client?.dialect === 'clones' ? cloneMemory(client.pid, client.regions) : undefined;
   }
 
   #checkPeer(uid: number): void {
@@ -167,12 +190,23 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
 
   /** Takes the descriptors out of the array when all is well: they are the server's then. */
   #check(text: string, descriptors: number[], trusted: boolean) {
+    const { backing } = this.#options;
     const [userfaultfd, memory, ...more] = descriptors;
     if (userfaultfd === undefined) throw new UffdError('ERR_HANDOFF_REFUSED', 'no userfaultfd came with the handshake');
     if (more.length > 0) throw new UffdError('ERR_HANDOFF_REFUSED', 'more than a userfaultfd and a memfd came along');
+    if (backing !== undefined && memory !== undefined) {
+      throw new UffdError('ERR_HANDOFF_REFUSED', 'a clone has no memory to give: it maps what it was given');
+    }
     checkUserfaultfd(userfaultfd);
-    const { dialect, mappings } = parseHandshake(text, descriptors.length, pageSize());
+    const { dialect, mappings } =
+      backing === undefined ? parseHandshake(text, descriptors.length, pageSize()) : parseClone(text);
     const page = checkMappings(mappings, this.#server.source.sizeBytes, pageSize());
+    if (backing !== undefined && page !== pageSize()) {
+      throw new UffdError(
+        'ERR_HANDOFF_REFUSED',
+        `the memory of the clones has pages of ${pageSize()} bytes, page_size is ${page}`,
+      );
+    }
     const checked = memory === undefined ? undefined : checkMemory(memory, trusted);
     if (checked !== undefined) {
       const end = Math.max(...mappings.map(({ offset, size }) => offset + size));
@@ -188,7 +222,9 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     const attachment = {
       userfaultfd,
       ...(writable && { memory }),
-      kind: kindOf(checked?.file, page, pageSize()).name,
+      ...(backing === undefined
+        ? { kind: kindOf(checked?.file, page, pageSize()).name }
+        : { kind: memoryKinds['memfd-private'].name, resident: true, holes: backing.holes }),
       pageSize: page,
       regions: mappings.map((one) => ({ start: BigInt(one.base_host_virt_addr), size: one.size, offset: one.offset })),
     };
@@ -227,6 +263,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     if (peer !== undefined && peer.pidfd >= 0) native().closeFd(peer.pidfd);
     if (!connection.closed) {
       try {
+        // A clone does not read it; whoever looks what is wrong does.
         connection.send(`${JSON.stringify({ event: 'refused', reason })}\n`);
       } catch {
         // It has gone already; the event below says why it was refused.

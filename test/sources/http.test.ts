@@ -13,7 +13,7 @@ import { ObjectServer } from '../support/object-server.js';
 const SIZE = 3 * 2 ** 20 - 100;
 const EXTENT = 256 * 1024;
 const bytes = randomBytes(SIZE);
-const quick = { extentBytes: EXTENT, timeoutMs: 300, attempts: 3, backoffMs: 5 };
+const quick = { blockBytes: EXTENT, extentBytes: EXTENT, timeoutMs: 300, attempts: 3, backoffMs: 5 };
 
 async function opened(server: ObjectServer, options: Parameters<typeof httpSource>[1] = {}) {
   const spec = await httpSource(server.url, { ...quick, ...options });
@@ -69,6 +69,7 @@ describe('the extents', () => {
     const fetched: number[] = [];
     const extents = new Extents({
       sizeBytes: 100,
+      blockBytes: 10,
       extentBytes: 10,
       cacheBytes: 30,
       concurrency: 4,
@@ -86,6 +87,7 @@ describe('the extents', () => {
     let attempts = 0;
     const extents = new Extents({
       sizeBytes: 100,
+      blockBytes: 10,
       extentBytes: 10,
       cacheBytes: 100,
       concurrency: 1,
@@ -96,6 +98,68 @@ describe('the extents', () => {
     expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled']);
     await use(0);
     expect(attempts).toBe(4);
+  });
+});
+
+describe('blocks and the extents around them', () => {
+  const BLOCK = EXTENT / 4;
+
+  it('what is asked for comes first and by itself, then what is missing around it', async () => {
+    await using server = await ObjectServer.start(bytes);
+    using source = await opened(server, { blockBytes: BLOCK });
+    const offset = EXTENT + BLOCK + 5;
+    expect((await source.read(offset, 10)).equals(bytes.subarray(offset, offset + 10))).toBe(true);
+    const extent = await source.read(EXTENT, EXTENT);
+    expect(extent.equals(bytes.subarray(EXTENT, 2 * EXTENT))).toBe(true);
+    expect(server.asked).toEqual([
+      { start: EXTENT + BLOCK, length: BLOCK },
+      { start: EXTENT, length: BLOCK },
+      { start: EXTENT + 2 * BLOCK, length: 2 * BLOCK },
+    ]);
+  });
+
+  it('nothing comes around while others wait for their turn', async () => {
+    await using server = await ObjectServer.start(bytes);
+    server.latencyMs = 20;
+    using source = await opened(server, { blockBytes: BLOCK, concurrency: 1 });
+    await Promise.all([0, 1, 2, 3].map((extent) => source.read(extent * EXTENT, 4096)));
+    expect(server.asked.slice(0, 4)).toEqual([0, 1, 2, 3].map((extent) => ({ start: extent * EXTENT, length: BLOCK })));
+  });
+
+  it("a failure around what was asked for is nobody else's: it is asked for again", async () => {
+    await using server = await ObjectServer.start(bytes);
+    using source = await opened(server, { blockBytes: BLOCK, attempts: 1 });
+    server.behave = (request, response) => {
+      if (rangeOf(request).startsWith('bytes 0-')) return false;
+      response.writeHead(503).end();
+      return true;
+    };
+    await source.read(0, 4096);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    server.behave = () => false;
+    expect((await source.read(BLOCK, 4096)).equals(bytes.subarray(BLOCK, BLOCK + 4096))).toBe(true);
+  });
+
+  it('any ranges, at any time: the bytes of the object', async () => {
+    await using server = await ObjectServer.start(bytes);
+    using source = await opened(server, { blockBytes: BLOCK, cacheBytes: EXTENT });
+    const range = fc.tuple(fc.nat(SIZE - 1), fc.integer({ min: 1, max: 600_000 }));
+    await fc.assert(
+      fc.asyncProperty(fc.array(range, { minLength: 1, maxLength: 4 }), async (ranges) => {
+        const target = new Uint8Array(ranges.length * 600_000);
+        await Promise.all(
+          ranges.map(([offset, wanted], i) =>
+            Promise.resolve(source.source.read!(target, i * 600_000, Math.min(wanted, SIZE - offset), offset)),
+          ),
+        );
+        ranges.forEach(([offset, wanted], i) => {
+          const length = Math.min(wanted, SIZE - offset);
+          const read = target.subarray(i * 600_000, i * 600_000 + length);
+          expect(bytes.subarray(offset, offset + length).equals(read)).toBe(true);
+        });
+      }),
+      { numRuns: 20 },
+    );
   });
 });
 

@@ -16,6 +16,7 @@ import {
   scanPages,
 } from '../../dist/index.js';
 import type { FeatureName, ScanOptions } from '../../dist/index.js';
+import { memoryCgroups } from './memory-cgroup.js';
 
 const TMPFS = 0x01021994;
 const RAMFS = 0x858458f6;
@@ -160,6 +161,7 @@ const checks = {
         : existsSync(join(ready, 'slow-fuse'));
     return there ? undefined : 'libfuse3-dev or pkg-config is missing';
   },
+  'memory-cgroup': () => (memoryCgroups() === undefined ? 'no cgroup with a memory controller can be made' : undefined),
   python3: program('python3'),
   promtool: program('promtool'),
   as: program('as'),

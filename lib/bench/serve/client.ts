@@ -30,6 +30,7 @@ export class TouchingClient implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #signal: AbortSignal;
 
+  /** @param signal ends it */
   constructor(signal: AbortSignal) {
     this.#signal = signal;
     this.#child = fork(new URL('./client-child.js', import.meta.url));

@@ -9,6 +9,7 @@ import { median } from '../statistics.js';
 import { TouchingClient } from './client.js';
 import { DelayedObject } from './delayed-object.js';
 import type { ServeContext } from './serve-context.js';
+import { CLUSTER_BYTES } from './touched-pages.js';
 import { SIZE_BYTES, THREADS } from './trials.js';
 
 const MIB = 2 ** 20;
@@ -63,6 +64,9 @@ export async function overHttp(context: ServeContext): Promise<Extra[]> {
     // Anew each time: what was fetched is kept.
     const socket = join(folder, `http-${i}.sock`);
     made.use(await context.startServe([object.url, '--socket', socket]));
+    // Both sides warm: connections are made, code is compiled.
+    await client.run({ ...run, socket, snapshot: snapshot.path, sizeBytes: CLUSTER_BYTES, touched: 'all' });
+    object.bytesSent = 0;
     const { seconds } = await client.run({ ...run, socket, snapshot: snapshot.path });
     overBound.push(seconds[0]! / (object.bytesSent / BYTES_PER_SECOND + LATENCY_MS / 1000));
     fetched.push(object.bytesSent / (OBJECT_BYTES / 4));

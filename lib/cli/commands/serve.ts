@@ -1,15 +1,26 @@
 // `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
+import { pageSize } from '../../memory/page-size.js';
 import type { FaultServer } from '../../server/fault-server.js';
 import type { SourceSpec } from '../../server/page-source.js';
+import { type Backing, fillBacking } from '../../sources/backing.js';
 import { fileSource } from '../../sources/file.js';
 import { httpSource } from '../../sources/http.js';
 import { isUrl } from '../../sources/url.js';
+import { objectSource } from '../../sources/user.js';
 import type { HandoffListener } from '../../transports/handoff-listener.js';
 import { ExitCode, onStopRequest } from '../exit.js';
-import { address, cpuList, duration, wholeNumber } from '../options.js';
+import { address, cpuList, dialectChoice, duration, wholeNumber } from '../options.js';
+import { type Progress, progressBar } from '../progress.js';
 import { ServeLog, reportReady } from '../serve-log.js';
-import { type ServingOptions, type Snapshot, Serving, snapshotsOf } from '../serving.js';
+import {
+  type DialectChoice,
+  type Served,
+  type ServingOptions,
+  type Snapshot,
+  Serving,
+  snapshotsOf,
+} from '../serving.js';
 import { showStatus } from '../status.js';
 import { TraceWriter, startMetrics } from '../watching.js';
 import { RecordWriter, type WorkingSetOptions, prepareWorkingSets } from '../working-set.js';
@@ -25,6 +36,7 @@ interface ServeOptions extends ServingOptions, WorkingSetOptions {
 }
 
 const collect = (text: string, before: string[] = []) => [...before, text];
+const collectDialect = (text: string, before: DialectChoice[]) => [...before, dialectChoice(text)];
 const collectUid = (text: string, before: number[]) => [...before, wholeNumber(0, 2 ** 32 - 2)(text)];
 
 function addAheadAndWatching(command: Command): Command {
@@ -37,16 +49,27 @@ function addAheadAndWatching(command: Command): Command {
     .option('--status', 'ask the server that listens at --socket how it is, and end', false);
 }
 
-export function addServe(program: Command): void {
-  const command = program.command('serve');
-  addAheadAndWatching(command)
-    .description('serve the page faults of other processes from a file')
-    .argument('[file]', 'the snapshot, a file or an http(s) URL: bytes of the memory, page by page')
+function addSockets(command: Command): Command {
+  return command
     .requiredOption(
       '--socket <path>',
       'listen for clients at this path; PATH=FILE instead of a <file> (repeatable)',
       collect,
     )
+    .option(
+      '--dialect <[path=]dialect>',
+      'clones: clients share the clean pages of the snapshot, which is held in memory; of one socket, or of all',
+      collectDialect,
+      [],
+    );
+}
+
+export function addServe(program: Command): void {
+  const command = program.command('serve');
+  command
+    .description('serve the page faults of other processes from a file')
+    .argument('[file]', 'the snapshot, a file or an http(s) URL: bytes of the memory, page by page');
+  addAheadAndWatching(addSockets(command))
     .addOption(
       new Option('--fill <way>', 'how absent pages get their bytes; auto: the measured best for the memory kind')
         .choices(['auto', 'copy', 'continue'])
@@ -101,8 +124,11 @@ export function addServe(program: Command): void {
 
 /** What is wrong with options that are right by themselves ends the command as wrong usage. */
 function checkedSnapshots(file: string | undefined, options: ServeOptions, command: Command): Snapshot[] {
-  const snapshots = snapshotsOf(file, options.socket, (problem) => command.error(`error: ${problem}`));
+  const snapshots = snapshotsOf(file, options.socket, options.dialect, (problem) => command.error(`error: ${problem}`));
+  const clones = snapshots.find((one) => one.clones);
+  if (clones !== undefined && isUrl(clones.path)) command.error('error: --dialect clones is for files, not for URLs');
   if ((options.record ?? options.replay) === undefined) return snapshots;
+  if (clones !== undefined) command.error('error: --record and --replay bring nothing to clones: all is in memory');
   if (snapshots.length > 1) command.error('error: --record and --replay are of one snapshot: serve each by a process');
   if (isUrl(snapshots[0]!.path)) command.error('error: --record and --replay are for files, not for URLs');
   return snapshots;
@@ -113,9 +139,11 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
   const serving = new Serving();
   const closing: (() => void | Promise<void>)[] = [];
   try {
-    for (const { path, sockets } of snapshots) {
+    for (const { path, sockets, clones } of snapshots) {
       const sets = await workingSets(path, options, log);
-      const served = await serving.start(path, await sourceOf(path), options, sets.options);
+      const served = clones
+        ? await startClones(serving, path, options, log)
+        : await serving.start(path, await sourceOf(path), options, sets.options);
       if (options.record !== undefined && sets.snapshot !== undefined) {
         const writer = new RecordWriter(served.server, options.record, sets.snapshot, log);
         closing.push(() => {
@@ -143,6 +171,26 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
     for (const close of closing) await close();
     await serving.close();
   }
+}
+
+/** The memory of clones is complete before anybody can come: what was missing in it would read as zeroes. */
+async function startClones(serving: Serving, path: string, options: ServeOptions, log: ServeLog): Promise<Served> {
+  const started = performance.now();
+  let bar: Progress | undefined;
+  let backing: Backing;
+  try {
+    backing = await fillBacking(path, (filled, of) => {
+      bar ??= progressBar('filling', of / pageSize(), options.quiet);
+      bar.update(filled / pageSize());
+    });
+  } finally {
+    bar?.stop();
+  }
+  const { sizeBytes, filledBytes } = backing;
+  const seconds = Number(((performance.now() - started) / 1000).toFixed(3));
+  log.say({ event: 'backing', file: path, sizeBytes, filledBytes, seconds });
+  // Never asked for anything: every page is there.
+  return serving.start(path, objectSource({}, { sizeBytes }), options, {}, backing);
 }
 
 async function watch(serving: Serving, options: ServeOptions, log: ServeLog, closing: (() => void | Promise<void>)[]) {

@@ -35,4 +35,5 @@ export const hugetlbPrivate: MemoryKind = {
   answers,
   fillWays: ['copy', 'continue'],
   copyExists: 'unknown',
+  behind: 'kept',
 };

@@ -30,6 +30,11 @@ export interface MemoryKind {
    * cache can hold a page that no page table maps, or the huge page pool is empty (reported as EEXIST too).
    */
   readonly copyExists: 'mapped' | 'unknown';
+  /**
+   * What a page that was dropped shows when it is touched again: what is in the page cache, which was dropped with it; or
+   * the page cache as it ever was, behind a private mapping. Default `dropped`.
+   */
+  readonly behind?: 'dropped' | 'kept';
 }
 
 export function since(version: string, only?: string): Since {

@@ -37,4 +37,5 @@ export const memfdPrivate: MemoryKind = {
   answers,
   fillWays: ['copy', 'continue'],
   copyExists: 'mapped',
+  behind: 'kept',
 };

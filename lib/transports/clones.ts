@@ -1,0 +1,53 @@
+// Clones of one snapshot that share its clean pages: the server speaks first, and gives the memory behind all of them. A
+// client maps it private, registers it for MINOR faults, and answers with the array of Firecracker's later releases and
+// its userfaultfd. Nothing more is said.
+import { readFileSync } from 'node:fs';
+import { parseMappings, type WireMapping } from './mappings.js';
+
+/** What comes with the descriptor of the memory; clients do not look at it. */
+export const CLONES_GREETING = 'FCVM_UFFD_MINOR_BACKING';
+
+/** A clone's answer. @throws UffdError ERR_HANDOFF_REFUSED */
+export function parseClone(text: string): { dialect: 'clones'; mappings: readonly WireMapping[] } {
+  return { dialect: 'clones', mappings: parseMappings(text) };
+}
+
+/** What of a clone's memory is its own, and what it has in common with the others; both as far as it has touched it. */
+export interface CloneMemory {
+  readonly sharedBytes: number;
+  readonly privateBytes: number;
+}
+
+/** Of a process's mappings (proc(5), smaps); undefined when they may not be read: other users' need CAP_SYS_PTRACE. */
+export function cloneMemory(
+  pid: number,
+  regions: readonly { readonly start: bigint; readonly size: number }[],
+): CloneMemory | undefined {
+  let smaps: string;
+  try {
+    smaps = readFileSync(`/proc/${pid}/smaps`, 'utf8');
+  } catch {
+    return undefined;
+  }
+  return cloneMemoryOf(smaps, regions);
+}
+
+/** The same of the text of that file. */
+export function cloneMemoryOf(
+  smaps: string,
+  regions: readonly { readonly start: bigint; readonly size: number }[],
+): CloneMemory {
+  let [resident, own] = [0, 0];
+  // A mapping has a line of its own, its numbers follow.
+  for (const mapping of smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
+    const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(mapping) ?? [];
+    if (from === undefined || to === undefined) continue;
+    const [start, end] = [BigInt(`0x${from}`), BigInt(`0x${to}`)];
+    if (!regions.some((region) => start >= region.start && end <= region.start + BigInt(region.size))) continue;
+    const bytes = (field: string) => Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(mapping)?.[1] ?? 0) * 1024;
+    resident += bytes('Rss');
+    // Written to since: copies of its own.
+    own += bytes('Anonymous');
+  }
+  return { sharedBytes: resident - own, privateBytes: own };
+}
