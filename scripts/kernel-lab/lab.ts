@@ -44,6 +44,7 @@ export async function runLab(options: LabOptions): Promise<number> {
     return 0;
   }
   requireTools();
+  await workspace.lock();
   const kernels = new Kernels(workspace, options.refresh);
   const qemu = await findQemu(workspace);
   const disk = await makeGuestDisk(workspace);

@@ -50,3 +50,9 @@ test('cancelled, it ends at once', async () => {
   await expect(guest('exec sleep 60', stop.signal)).rejects.toThrow('enough');
   expect(performance.now() - started).toBeLessThan(1500);
 });
+
+test('two labs do not share a cache', async () => {
+  const options = { cache: join(cache, 'shared'), signal: new AbortController().signal, say: () => undefined };
+  await new Workspace(options).lock();
+  await expect(new Workspace(options).lock()).rejects.toThrow('another lab is at work');
+});
