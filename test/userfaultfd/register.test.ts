@@ -16,10 +16,10 @@ import {
   userfaultfd,
 } from '../support/memory.js';
 import { duplicate } from '../support/native.js';
-import { requires } from '../support/requires.js';
+import { lacks, requires } from '../support/requires.js';
 
 beforeEach((context) => {
-  requires(context, 'uffd-minor', 'uffd-poison');
+  requires(context, 'uffd-minor');
 });
 
 const memory = {
@@ -41,7 +41,9 @@ test.each<[keyof typeof memory, RegisterModeName[], string]>([
 ])('%s with %j takes: %s', (kind, modes, answers) => {
   const mapping = memory[kind]();
   const region = userfaultfd().register(mapping, modes);
-  expect([...region.answers].join(' ')).toBe(answers);
+  const known = (answer: string) =>
+    !(['poison', 'move'] as const).some((name) => name === answer && lacks(`uffd-${name}`));
+  expect([...region.answers].join(' ')).toBe(answers.split(' ').filter(known).join(' '));
   expect(region).toMatchObject({ start: mapping.address, lengthBytes: 4 * PAGE, pages: 4, pageSize: PAGE, mapping });
 });
 
