@@ -137,6 +137,16 @@ test('writeFromFile says EFAULT past the end of the file, and does what comes be
   expect(await mappingOf(memfd).read(PAGE + 99, 2)).toEqual(Buffer.from('a\0'));
 });
 
+test('close-on-exec: a child that is started does not have it', (context) => {
+  const O_CLOEXEC = 0o2000000;
+  const flagsOf = ({ fd }: Memfd) =>
+    parseInt(/^flags:\s+(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!, 8);
+  expect(flagsOf(memfdOf(1)) & O_CLOEXEC).toBe(O_CLOEXEC);
+  requires(context, 'memfd-secret');
+  using secret = Memfd.createSecret({ sizeBytes: PAGE });
+  expect(flagsOf(secret) & O_CLOEXEC).toBe(O_CLOEXEC);
+});
+
 test('adopt takes over a descriptor', () => {
   using first = Memfd.create({ sizeBytes: 3 * PAGE });
   const before = openDescriptors();
