@@ -1,7 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Mapping, memoryKinds } from '../../dist/index.js';
 import { kindOf } from '../../dist/memory/kinds/kinds.js';
 import { PAGE, anonymousMapping, filled, mappingOf, memfdOf } from '../support/memory.js';
+import { requires } from '../support/requires.js';
 import { mappingsOf } from '../support/resources.js';
 
 test('a shared mapping shows and makes changes of the memfd', async () => {
@@ -43,6 +45,8 @@ test('populate: at once when mapping, later by call', () => {
   expect(later.mincore()).toEqual([false, false, false, false]);
   later.populate('write', PAGE, PAGE);
   expect(memfd.allocatedBytes).toBe(PAGE);
+  later.populate('read', 2 * PAGE, PAGE);
+  expect(later.mincore()).toEqual([false, true, true, false]);
   mappingOf(memfd, { populate: true });
   expect(later.mincore()).toEqual([true, true, true, true]);
 });
@@ -56,6 +60,29 @@ test('advise: dontNeed drops anonymous pages, remove punches the memfd', async (
   memfd.write(filled('x', 2 * PAGE), 0);
   mappingOf(memfd).advise('remove', PAGE);
   expect(memfd.allocatedBytes).toBe(PAGE);
+});
+
+test('advise: what smaps says of it', async (context) => {
+  const mapping = anonymousMapping(4);
+  await mapping.write(0, filled(1, 4 * PAGE));
+  const smaps = (name: string) => {
+    const [, after = ''] = readFileSync('/proc/self/smaps', 'utf8').split(`\n${mapping.address.toString(16)}-`);
+    return new RegExp(`^${name}: +(.*)$`, 'm').exec(after)?.[1]?.trim().split(' ') ?? [];
+  };
+  for (const [advice, flag] of [
+    ['random', 'rr'],
+    ['sequential', 'sr'],
+  ] as const) {
+    mapping.advise(advice);
+    expect(smaps('VmFlags')).toContain(flag);
+  }
+  mapping.advise('normal');
+  expect(smaps('VmFlags')).not.toContain('sr');
+  requires(context, 'thp');
+  mapping.advise('hugePage');
+  expect(smaps('VmFlags')).toContain('hg');
+  mapping.advise('noHugePage');
+  expect(smaps('VmFlags')).toContain('nh');
 });
 
 test('advise: an errno has the advice in its message', () => {

@@ -1,5 +1,5 @@
 // Memfds: seals to the last one, holes, executability, secret memory; and the NUMA policy of mappings.
-import { openSync, closeSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { openSync, closeSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
@@ -121,6 +121,12 @@ test('mbind on a memfd holds for every mapping of it; on private memory for the 
   const mapping = anonymousMapping(2);
   mapping.setPolicy({ mode: 'interleave', nodes: [0] }, 0, PAGE);
   expect([mapping.policyAt(0).mode, mapping.policyAt(PAGE).mode]).toEqual(['interleave', 'default']);
+  // By the kernel's own name too.
+  const told = () =>
+    new RegExp(`^${mapping.address.toString(16)} (\\S+)`, 'm').exec(readFileSync('/proc/self/numa_maps', 'utf8'))?.[1];
+  expect(told()).toBe('interleave:0');
+  mapping.setPolicy({ mode: 'bind', nodes: [0] }, 0, PAGE);
+  expect(told()).toBe('bind:0');
   mapping.setPolicy({ mode: 'default' });
   expect(mapping.policyAt(0)).toEqual({ mode: 'default', nodes: [] });
   expect(() => {
