@@ -111,6 +111,18 @@ test('scan: all of, any of, not; a span; more runs than one call has room for', 
   expect(() => [...scanPages(mapping, { allOf: ['wet' as 'present'] })]).toThrow(/unknown page category wet/);
 });
 
+test('file: pages of a memfd, not those of private memory', async (context) => {
+  const memory = [mappingOf(memfdOf(1)), anonymousMapping(1)];
+  for (const mapping of memory) await mapping.write(0, filled(1));
+  const entries = memory.map((mapping) => pageEntries(mapping)[0]!);
+  expect(entries.map(({ file, exclusive, swapped }) => [file, exclusive, swapped])).toEqual([
+    [true, true, false],
+    [false, true, false],
+  ]);
+  requires(context, 'pagemap-scan');
+  expect(memory.map((mapping) => [...scanPages(mapping, { allOf: ['file'] })].length)).toEqual([1, 0]);
+});
+
 test('soft-dirty: the pages written since it was cleared, for the whole process', async (context) => {
   requires(context, 'soft-dirty');
   const mapping = anonymousMapping(3);
