@@ -84,9 +84,15 @@ function serveReads(socket: Socket, memory: SentMemory, state: string, signal: A
     signal.addEventListener('abort', () => {
       reject(signal.reason as Error);
     });
-    socket.on('error', reject);
+    const gone = new UffdError('ERR_SERVER_GONE', 'the destination has gone before it had all pages');
+    let connected = false;
+    socket.on('connect', () => (connected = true));
+    socket.on('error', (error) => {
+      const refused = error instanceof UffdError || !connected;
+      reject(refused ? error : gone);
+    });
     socket.on('close', () => {
-      reject(new UffdError('ERR_SERVER_GONE', 'the destination has gone before it had all pages'));
+      reject(gone);
     });
     onFrames(socket, (frame) => {
       if (frame.kind === FrameKind.done) resolve();

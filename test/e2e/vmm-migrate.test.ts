@@ -252,7 +252,7 @@ describe('migrate', () => {
 
   test('a destination that goes before it has everything', async () => {
     const { code, stderr } = await migrate(destination((socket) => void socket.end()));
-    expect(stderr).toMatch(/^uffd: (the destination has gone|write EPIPE|read ECONNRESET)/);
+    expect(stderr).toMatch(/^uffd: the destination has gone/);
     expect(code).toBe(1);
   });
 

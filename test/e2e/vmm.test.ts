@@ -277,6 +277,18 @@ describe('in the middle of a restore', () => {
     },
   );
 
+  test('the fault server is killed before it listens', async () => {
+    const { vmm, ended, output } = slowRestore();
+    const children = () => readFileSync(`/proc/${vmm.pid}/task/${vmm.pid}/children`, 'utf8').trim();
+    for (let waited = 0; children() === '' && waited < 10_000; waited += 5) await delay(5);
+    process.kill(Number(children().split(' ')[0]), 'SIGKILL');
+    expect(await ended).toEqual({ code: 1, signal: null });
+    expect(output).toEqual({
+      stdout: '',
+      stderr: 'uffd: the fault server did not start: see its message above, or somebody has killed it\n',
+    });
+  });
+
   test('SIGTERM ends the VMM', async () => {
     const { vmm, ended, output } = await waiting();
     vmm.kill('SIGTERM');

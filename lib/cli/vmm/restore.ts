@@ -116,7 +116,10 @@ class Server implements AsyncDisposable {
     if ((await child.event('listening', START_MS)) === undefined) {
       await child.end();
       signal.throwIfAborted();
-      throw new UffdError('ERR_SERVER_GONE', 'the fault server did not start; its message is above');
+      throw new UffdError(
+        'ERR_SERVER_GONE',
+        'the fault server did not start: see its message above, or somebody has killed it',
+      );
     }
     return new Server(socket, child);
   }
