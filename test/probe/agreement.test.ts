@@ -2,7 +2,7 @@
 import { release } from 'node:os';
 import process from 'node:process';
 import { beforeAll, expect, test } from 'vitest';
-import { probe } from '../../dist/index.js';
+import { memoryKinds, probe } from '../../dist/index.js';
 import type { ProbeReport } from '../../dist/index.js';
 import { areas } from '../../dist/probe/areas/areas.js';
 import { requires } from '../support/requires.js';
@@ -11,8 +11,10 @@ import { emulatedOrNot, expected, ofTheHost } from './expected-6.18.js';
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
 const known = release().startsWith('6.18.');
 let report: ProbeReport | undefined;
+let registering: ProbeReport | undefined;
 
 beforeAll(async () => {
+  registering = await probe({ only: 'reg.*' });
   if (known && process.getuid?.() === 0) report = await probe();
 });
 
@@ -53,6 +55,28 @@ test('the ioctls that each kind of memory takes', (context) => {
     'reg.hugetlb2m.missing': '0x10c',
     'reg.hugetlb2m.minor': '0x18c',
   });
+});
+
+/** Versions such as 6.18, compared. */
+function isOlder(one: string, other: string): boolean {
+  const [[major, minor], [ofMajor, ofMinor]] = [one, other].map((text) => text.split('.').map(Number)) as [
+    [number, number],
+    [number, number],
+  ];
+  return major < ofMajor || (major === ofMajor && minor < ofMinor);
+}
+
+/** On every kernel: what README.md says that each can register. */
+const kindsOf = { anon: 'anonymous', shmem: 'shmem', memfdPrivate: 'memfd-private', hugetlb2m: 'hugetlb' } as const;
+const table = Object.entries(kindsOf).flatMap(([name, kind]) =>
+  Object.entries(memoryKinds[kind].registers).map(([mode, support]) => [`reg.${name}.${mode}`, support] as const),
+);
+
+test.for(table)('the support table and this kernel: %s', ([id, support], context) => {
+  requires(context, 'uffd', 'hugetlb-2M');
+  const entry = registering?.probes.find((one) => one.id === id);
+  const there = 'since' in support && !isOlder(release(), support.since);
+  expect(entry?.result).toBe(there ? 'yes' : 'no');
 });
 
 test('those that belong to the host have an answer that is known', () => {
