@@ -6,7 +6,7 @@ import { memoryKinds, probe } from '../../dist/index.js';
 import type { ProbeReport } from '../../dist/index.js';
 import { areas } from '../../dist/probe/areas/areas.js';
 import { requires } from '../support/requires.js';
-import { emulatedOrNot, expected, ofTheHost } from './expected-6.18.js';
+import { builtWithOrWithout, emulatedOrNot, expected, ofTheHost } from './expected-6.18.js';
 
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
 const known = release().startsWith('6.18.');
@@ -19,7 +19,8 @@ beforeAll(async () => {
 });
 
 test('every probe is in the table', () => {
-  expect([...Object.keys(expected), ...Object.keys(emulatedOrNot), ...ofTheHost].sort()).toEqual([...ids].sort());
+  const tables = [expected, emulatedOrNot, builtWithOrWithout].flatMap((table) => Object.keys(table));
+  expect([...tables, ...ofTheHost].sort()).toEqual([...ids].sort());
 });
 
 test.for(Object.entries(expected))('%s', ([id, [result, seen]], context) => {
@@ -29,6 +30,13 @@ test.for(Object.entries(expected))('%s', ([id, [result, seen]], context) => {
   if (entry?.blocker === 'device node') context.skip(`kvm: ${entry.remedy}`);
   if (entry?.result === 'skipped') context.skip(entry.meaning);
   expect([entry?.result, entry?.evidence.seen]).toEqual([result, seen]);
+});
+
+test.for(Object.entries(builtWithOrWithout))('%s', ([id, either], context) => {
+  if (!known) context.skip(`the table is of Linux 6.18, this is ${release()}`);
+  requires(context, 'root', 'uffd', 'hugetlb-2M');
+  const entry = report?.probes.find((one) => one.id === id);
+  expect(either).toContainEqual([entry?.result, entry?.evidence.seen]);
 });
 
 test.for(Object.entries(emulatedOrNot))('%s', ([id, [emulated, onProcessor]], context) => {
