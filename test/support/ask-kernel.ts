@@ -22,7 +22,7 @@ export default function askKernel(project: TestProject): void {
     ...(JSON.parse(process.env['UFFD_TEST_WORKER_ENV'] ?? '{}') as Record<string, string>),
   };
   const only = [...new Set(Object.values(required))].join(',');
-  const timeout = milliseconds(20_000);
+  const timeout = milliseconds(60_000);
   const output = execFileSync(process.execPath, [command, 'probe', '--json', '--only', only], { env, timeout });
   const { probes } = JSON.parse(output.toString()) as ProbeReport;
   project.provide('probes', [...probes]);
