@@ -7,6 +7,7 @@ const slower = Number(process.env['UFFD_TEST_SLOWER'] ?? 1);
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    globalSetup: './test/support/ask-kernel.ts',
     // Processes, not threads: a crash in the addon must end one test file, not the run.
     pool: 'forks',
     maxWorkers: 2,

@@ -2,22 +2,25 @@
 import { release } from 'node:os';
 import process from 'node:process';
 import { beforeAll, expect, test } from 'vitest';
-import { probe } from '../../dist/index.js';
+import { memoryKinds, probe } from '../../dist/index.js';
 import type { ProbeReport } from '../../dist/index.js';
 import { areas } from '../../dist/probe/areas/areas.js';
 import { requires } from '../support/requires.js';
-import { emulatedOrNot, expected, ofTheHost } from './expected-6.18.js';
+import { builtWithOrWithout, emulatedOrNot, expected, ofTheHost } from './expected-6.18.js';
 
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
 const known = release().startsWith('6.18.');
 let report: ProbeReport | undefined;
+let registering: ProbeReport | undefined;
 
 beforeAll(async () => {
+  registering = await probe({ only: 'reg.*' });
   if (known && process.getuid?.() === 0) report = await probe();
 });
 
 test('every probe is in the table', () => {
-  expect([...Object.keys(expected), ...Object.keys(emulatedOrNot), ...ofTheHost].sort()).toEqual([...ids].sort());
+  const tables = [expected, emulatedOrNot, builtWithOrWithout].flatMap((table) => Object.keys(table));
+  expect([...tables, ...ofTheHost].sort()).toEqual([...ids].sort());
 });
 
 test.for(Object.entries(expected))('%s', ([id, [result, seen]], context) => {
@@ -27,6 +30,13 @@ test.for(Object.entries(expected))('%s', ([id, [result, seen]], context) => {
   if (entry?.blocker === 'device node') context.skip(`kvm: ${entry.remedy}`);
   if (entry?.result === 'skipped') context.skip(entry.meaning);
   expect([entry?.result, entry?.evidence.seen]).toEqual([result, seen]);
+});
+
+test.for(Object.entries(builtWithOrWithout))('%s', ([id, either], context) => {
+  if (!known) context.skip(`the table is of Linux 6.18, this is ${release()}`);
+  requires(context, 'root', 'uffd', 'hugetlb-2M');
+  const entry = report?.probes.find((one) => one.id === id);
+  expect(either).toContainEqual([entry?.result, entry?.evidence.seen]);
 });
 
 test.for(Object.entries(emulatedOrNot))('%s', ([id, [emulated, onProcessor]], context) => {
@@ -53,6 +63,28 @@ test('the ioctls that each kind of memory takes', (context) => {
     'reg.hugetlb2m.missing': '0x10c',
     'reg.hugetlb2m.minor': '0x18c',
   });
+});
+
+/** Versions such as 6.18, compared. */
+function isOlder(one: string, other: string): boolean {
+  const [[major, minor], [ofMajor, ofMinor]] = [one, other].map((text) => text.split('.').map(Number)) as [
+    [number, number],
+    [number, number],
+  ];
+  return major < ofMajor || (major === ofMajor && minor < ofMinor);
+}
+
+/** On every kernel: what README.md says that each can register. */
+const kindsOf = { anon: 'anonymous', shmem: 'shmem', memfdPrivate: 'memfd-private', hugetlb2m: 'hugetlb' } as const;
+const table = Object.entries(kindsOf).flatMap(([name, kind]) =>
+  Object.entries(memoryKinds[kind].registers).map(([mode, support]) => [`reg.${name}.${mode}`, support] as const),
+);
+
+test.for(table)('the support table and this kernel: %s', ([id, support], context) => {
+  requires(context, 'uffd', 'hugetlb-2M');
+  const entry = registering?.probes.find((one) => one.id === id);
+  const there = 'since' in support && !isOlder(release(), support.since);
+  expect(entry?.result).toBe(there ? 'yes' : 'no');
 });
 
 test('those that belong to the host have an answer that is known', () => {

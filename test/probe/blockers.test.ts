@@ -2,6 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import { deviceBlocker, syscallBlocker } from '../../dist/probe/openings.js';
 import type { Openings } from '../../dist/probe/openings.js';
+import { areas } from '../../dist/probe/areas/areas.js';
+import { requires } from '../support/requires.js';
 import { askOf } from './support.js';
 
 const root: Openings = {
@@ -95,6 +97,19 @@ describe('/dev/kvm', () => {
   ])('%s', async (_, openat, line, result, blocker) => {
     const finding = await askOf('kvm.open', { systemCall: { openat }, ...misc(line) });
     expect([finding.result, finding.blocker]).toEqual([result, blocker]);
+  });
+});
+
+describe('without /dev/kvm', () => {
+  const ids = areas.flatMap(({ probes }) => probes.filter(({ needs }) => needs.includes('kvm')).map(({ id }) => id));
+  const without = (misc: string) => ({
+    systemCall: { openat: (_: unknown, path: unknown) => (String(path) === '/dev/kvm\0' ? -2 : undefined) },
+    text: (path: string) => (path === '/proc/misc' ? misc : undefined),
+  });
+  test.for(ids)('%s', async (id, context) => {
+    requires(context, 'uffd');
+    expect(await askOf(id, without(''))).toMatchObject({ result: 'no' });
+    expect(await askOf(id, without('232 kvm\n'))).toMatchObject({ result: 'blocked', blocker: 'device node' });
   });
 });
 

@@ -86,9 +86,6 @@ export const expected: Readonly<Record<string, Expected>> = {
   'zeropage.anon': ['yes', 'done'],
   'zeropage.shmem': ['yes', 'done'],
   'zeropage.hugetlb': ['no', 'EINVAL'],
-  'poison.anon': ['yes', 'SIGBUS, si_code 2'],
-  'poison.shmem': ['yes', 'SIGBUS, si_code 2'],
-  'poison.hugetlb': ['yes', 'SIGBUS, si_code 2'],
   'move.anon': ['yes', 'done, read 119, source absent'],
   'move.holes': ['yes', 'ENOENT, done'],
   'move.shmem': ['no', 'EINVAL'],
@@ -210,7 +207,6 @@ export const expected: Readonly<Record<string, Expected>> = {
   'pagemap.guardCategory': ['yes', '1 of 4'],
   'pagemap.accessedCategory': ['no', 'EINVAL'],
   'pagemap.pfnVisible': ['yes', 'visible'],
-  'pagemap.softDirty': ['no', 'clean, clean'],
   'guard.anon': ['yes', 'SIGSEGV, si_code 1'],
   'guard.shmem': ['yes', 'SIGSEGV, si_code 1'],
   'guard.mlocked': ['yes', 'EINVAL'],
@@ -220,6 +216,22 @@ export const expected: Readonly<Record<string, Expected>> = {
   'process_madvise.zeroLenBadAdvice': ['differs', 'ok'],
   'madv.populate': ['yes', 'ok, ok, 4 pages'],
   'smaps.vmflags': ['yes', 'um, uw, ui'],
+};
+
+const poisoned = [
+  ['yes', 'SIGBUS, si_code 4'],
+  ['yes', 'SIGBUS, si_code 2'],
+] as const;
+
+/** Built with CONFIG_MEMORY_FAILURE or CONFIG_MEM_SOFT_DIRTY, and without. */
+export const builtWithOrWithout: Readonly<Record<string, readonly Expected[]>> = {
+  'poison.anon': poisoned,
+  'poison.shmem': poisoned,
+  'poison.hugetlb': poisoned,
+  'pagemap.softDirty': [
+    ['yes', 'clean, dirty'],
+    ['no', 'clean, clean'],
+  ],
 };
 
 /** Where KVM emulates the guest (kvm.emulated), and where the processor runs it. */

@@ -512,7 +512,15 @@ test('nothing is left behind: no descriptor, no memfd, no child', async (context
   await askOf('mm.dead', {});
   const held = () => [openDescriptors(), mappingsOf('memfd:uffd-probe'), childProcesses()];
   const before = held();
-  for (const id of ['mm.dead', 'reg.hugetlb2m.missing', 'memfd.thp', 'process_madvise.remote', 'reg.secretmem.wp']) {
+  const guests = [
+    'kvm.vcpuUffdMissing',
+    'kvm.signalInterruptsUffdWait',
+    'kvm.emulated',
+    'gmem.vcpuSource',
+    'gmem.bind',
+  ];
+  const plain = ['mm.dead', 'reg.hugetlb2m.missing', 'memfd.thp', 'process_madvise.remote', 'reg.secretmem.wp'];
+  for (const id of [...plain, ...guests]) {
     await askOf(id, {});
   }
   expect(held()).toEqual(before);

@@ -15,6 +15,9 @@ import { openDescriptors } from '../support/resources.js';
 
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
 
+/** On a busy machine a process takes its time to start, and to end. */
+const patiently = { timeout: milliseconds(10_000) };
+
 /** Processes that probe, started by this one. */
 function probers(): number[] {
   const children = readdirSync('/proc/self/task').flatMap((task) =>
@@ -73,7 +76,7 @@ test('only: what names no probe is an error', async () => {
 test('signal: the run ends with its reason, and so does the process', async () => {
   const controller = new AbortController();
   const running = probe({ signal: controller.signal });
-  await expect.poll(probers).toHaveLength(1);
+  await expect.poll(probers, patiently).toHaveLength(1);
   controller.abort(new Error('enough'));
   await expect(running).rejects.toThrow('enough');
   expect(probers()).toEqual([]);
@@ -82,7 +85,7 @@ test('signal: the run ends with its reason, and so does the process', async () =
 
 test('a process that is killed in the middle: one probe says so, the others are asked', async () => {
   const running = probe();
-  await expect.poll(() => probers().filter(isAsked)).toHaveLength(1);
+  await expect.poll(() => probers().filter(isAsked), patiently).toHaveLength(1);
   for (const pid of probers()) process.kill(pid, 'SIGKILL');
   const { probes } = await within(running, 'the run', 15_000);
   expect(probes.map(({ id }) => id)).toEqual(ids);
@@ -114,7 +117,7 @@ test('a process that does not answer is lost at the deadline', async () => {
 
 test('a process that is slow to start is given more time for its answers', async () => {
   const starting = Prober.start();
-  await expect.poll(probers).toHaveLength(1);
+  await expect.poll(probers, patiently).toHaveLength(1);
   const [pid] = probers();
   process.kill(pid!, 'SIGSTOP');
   await delay(700);
@@ -134,7 +137,7 @@ test('a process whose parent is gone ends', async () => {
     const prober = await Prober.start(); console.log(prober.pid); process.kill(process.pid, 'SIGKILL');`;
   const { stdout } = await runProgram(process.execPath, ['--input-type=module', '-e', code]);
   expect(Number(stdout)).toBeGreaterThan(0);
-  await expect.poll(() => commandLine(stdout.trim())).toBe('');
+  await expect.poll(() => commandLine(stdout.trim()), patiently).toBe('');
   expect(commandLine(String(pid))).toContain('prober-process');
 });
 

@@ -4,19 +4,10 @@ import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'nod
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
-import type { TestContext } from 'vitest';
-import {
-  Kvm,
-  Mapping,
-  Memfd,
-  Userfaultfd,
-  availableFeatures,
-  isSupported,
-  pageEntries,
-  scanPages,
-} from '../../dist/index.js';
-import type { FeatureName, ScanOptions } from '../../dist/index.js';
+import { type TestContext, inject } from 'vitest';
+import { Mapping, Userfaultfd, isSupported, pageEntries } from '../../dist/index.js';
 import { memoryCgroups } from './memory-cgroup.js';
+import { required } from './required-probes.js';
 
 const TMPFS = 0x01021994;
 const RAMFS = 0x858458f6;
@@ -24,25 +15,18 @@ const RAMFS = 0x858458f6;
 /** What is missing, or undefined when nothing is. */
 type Check = () => string | undefined;
 
-function feature(name: FeatureName): Check {
+/** By what `uffd probe` has found when the run of the tests began. */
+function probed(id: string): Check {
   return () => {
-    const { supported, reason } = isSupported();
-    if (!supported) return reason ?? 'no userfaultfd';
-    return availableFeatures().names.has(name) ? undefined : `this kernel has no userfaultfd feature ${name}`;
+    const { result, evidence, remedy, meaning } = inject('probes').find((one) => one.id === id)!;
+    return result === 'yes' ? undefined : `${id} is ${result} (${remedy ?? meaning ?? evidence.seen})`;
   };
 }
 
-/** What the kernel says when it is tried. */
-function tried(make: () => Disposable): Check {
-  return () => {
-    try {
-      make()[Symbol.dispose]();
-      return undefined;
-    } catch (error) {
-      return (error as Error).message;
-    }
-  };
-}
+const byProbe = Object.fromEntries(Object.entries(required).map(([name, id]) => [name, probed(id)])) as Record<
+  keyof typeof required,
+  Check
+>;
 
 function program(name: string): Check {
   return () => (spawnSync(name, ['--version']).status === 0 ? undefined : `no ${name}`);
@@ -52,20 +36,6 @@ function program(name: string): Check {
 export function linux(major: number, minor: number): boolean {
   const [ofMajor, ofMinor] = release().split('.').map(Number);
   return ofMajor! > major || (ofMajor === major && ofMinor! >= minor);
-}
-
-function scanning(options: ScanOptions): () => Disposable {
-  return () => {
-    const mapping = Mapping.anonymous(1);
-    Array.from(scanPages(mapping, options));
-    return mapping;
-  };
-}
-
-function guarded(shared: boolean): Disposable {
-  const mapping = Mapping.anonymous(1, { shared });
-  mapping.advise('guardInstall');
-  return mapping;
 }
 
 /** Before 6.14 mremap(2) left the bits of write protection behind, of memory no longer registered. */
@@ -84,52 +54,21 @@ function mremapClears(): string | undefined {
   }
 }
 
-/** A machine with KVM, and what it must be able to do. */
-function kvm(check: (kvm: Kvm) => string | undefined = () => undefined): Check {
-  return () => {
-    try {
-      using opened = Kvm.open();
-      return check(opened);
-    } catch (error) {
-      return (error as Error).message;
-    }
-  };
-}
-
 const checks = {
+  ...byProbe,
   uffd: () => {
     const { kernelFaults, reason } = isSupported();
     return kernelFaults ? undefined : reason;
   },
   'uffd-device': () => (existsSync('/dev/userfaultfd') ? undefined : 'no /dev/userfaultfd'),
-  'uffd-minor': feature('minorShmem'),
-  'uffd-poison': feature('poison'),
-  'uffd-exact-address': feature('exactAddress'),
-  'uffd-move': feature('move'),
-  'uffd-wp-async': feature('wpAsync'),
-  'uffd-wp-shmem': feature('wpHugetlbfsShmem'),
-  'uffd-wp-unpopulated': feature('wpUnpopulated'),
-  'uffd-rwp': feature('rwp'),
-  'uffd-event-fork': tried(() => Userfaultfd.open({ features: ['eventFork'] })),
   // Linux 6.14, and the stable kernels that took the same change: see `mremapClears`.
   'wp-mremap': mremapClears,
-  'pagemap-scan': tried(scanning({})),
-  'pagemap-guard': tried(scanning({ allOf: ['guard'] })),
   'soft-dirty': () => {
     using mapping = Mapping.anonymous(1);
     mapping.populate('write');
     return pageEntries(mapping)[0]!.softDirty ? undefined : 'this kernel is built without CONFIG_MEM_SOFT_DIRTY';
   },
-  'guard-anon': tried(() => guarded(false)),
-  'guard-shmem': tried(() => guarded(true)),
   'madv-collapse': () => (linux(6, 1) ? undefined : 'MADV_COLLAPSE came with Linux 6.1'),
-  'memfd-noexec': tried(() => Memfd.create({ sizeBytes: 1, noexec: true })),
-  'memfd-secret': tried(() => Memfd.createSecret({ sizeBytes: 1 })),
-  'numa-policy': tried(() => {
-    const mapping = Mapping.anonymous(1);
-    mapping.policyAt(0);
-    return mapping;
-  }),
   // Programs compiled before take the place of a compiler.
   cc: () => (process.env['UFFD_TEST_BIN'] === undefined ? program('cc')() : undefined),
   prlimit: program('prlimit'),
@@ -143,8 +82,6 @@ const checks = {
     return enabled.includes('[never]') ? 'transparent huge pages are switched off' : undefined;
   },
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
-  'hugetlb-2M': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB') ? undefined : 'no 2M huge pages'),
-  'hugetlb-1G': () => (existsSync('/sys/kernel/mm/hugepages/hugepages-1048576kB') ? undefined : 'no 1G huge pages'),
   fuse: () => {
     try {
       accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
@@ -165,34 +102,6 @@ const checks = {
   python3: program('python3'),
   promtool: program('promtool'),
   as: program('as'),
-  kvm: process.arch === 'x64' ? kvm() : () => 'KVM guests are tested on x86-64 only',
-  // No feature bit says so.
-  'guest-memfd-uffd': kvm((opened) => {
-    if ((opened.capability('guestMemfdFlags') & 3) !== 3) return 'guest_memfd cannot be mapped here (Linux 6.18)';
-    const vm = opened.createVm();
-    using file = vm.createGuestMemfd({ sizeBytes: 4096, flags: ['mmap', 'initShared'] });
-    const mapping = file.map();
-    using userfaultfd = Userfaultfd.open();
-    try {
-      file.register(userfaultfd, mapping, ['missing']);
-      return undefined;
-    } catch (error) {
-      return (error as Error).message;
-    } finally {
-      mapping.unmap();
-      void vm.close();
-    }
-  }),
-  'guest-memfd': kvm((opened) => {
-    if (opened.capability('guestMemfd') === 0) return 'this KVM has no guest_memfd (Linux 6.8)';
-    return (opened.capability('guestMemfdFlags') & 3) === 3
-      ? undefined
-      : 'guest_memfd cannot be mapped here (Linux 6.18)';
-  }),
-  'kvm-private-memory': kvm((opened) => {
-    const types = opened.vmTypes.filter((type) => type !== 0);
-    return types.length > 0 ? undefined : 'this KVM has no VM type with private memory';
-  }),
 } satisfies Record<string, Check>;
 
 export type Capability = keyof typeof checks;

@@ -67,7 +67,8 @@ function holds(report: ProbeReport, options: ProbeCommandOptions): void {
   if (lacking.length === 0) return;
   process.exitCode = ExitCode.failed;
   const reasons = lacking.map(
-    ({ id, result, evidence, remedy, meaning }) => `${id} is ${result} (${remedy ?? meaning ?? evidence.seen})`,
+    ({ id, result, evidence, remedy, meaning }) =>
+      `${id} ${result === 'differs' ? result : `is ${result}`} (${remedy ?? meaning ?? evidence.seen})`,
   );
   process.stderr.write(`uffd: ${reasons.join('; ')}\n`);
 }

@@ -113,7 +113,7 @@ const copies: readonly Probe[] = [
       EEXIST: { result: 'yes', kernels: '7.2 and later' },
       done: {
         result: 'differs',
-        kernels: '6.18',
+        kernels: '6.13 to 7.1',
         means: 'the guard is overwritten: do not fill where guards may be',
       },
     },

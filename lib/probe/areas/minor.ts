@@ -87,12 +87,12 @@ const continues: readonly Probe[] = [
   continued(
     'pastEof',
     'beyond the end of the memfd says EFAULT, like COPY',
-    '7.3',
+    '7.2',
     {
-      EFAULT: { result: 'yes', kernels: '7.3' },
+      EFAULT: { result: 'yes', kernels: '7.2 and later' },
       EINVAL: {
         result: 'differs',
-        kernels: '6.18',
+        kernels: 'before 7.2',
         means: 'take EINVAL of a registered range for a truncated memfd',
       },
     },

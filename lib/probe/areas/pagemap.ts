@@ -265,8 +265,8 @@ const advice: readonly Probe[] = [
     since: '7.2',
     needs: [],
     outcomes: {
-      EINVAL: { result: 'yes', kernels: '7.2 and later' },
-      ok: { result: 'differs', kernels: '6.18', means: 'ask with bytes whether advice is known' },
+      EINVAL: { result: 'yes', kernels: 'before 6.13; 7.2 and later' },
+      ok: { result: 'differs', kernels: '6.13 to 7.1', means: 'ask with bytes whether advice is known' },
       ENOSYS: { result: 'no', kernels: 'before 5.10' },
     },
     ask: (scene) => processMadvise(scene, pidfdOf(scene, process.pid), scene.anonymous(), 0, Madvise.unknown),

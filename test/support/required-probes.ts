@@ -1,0 +1,26 @@
+// What tests require of the kernel, and the probe that says whether it is there.
+
+export const required = {
+  'uffd-minor': 'reg.shmem.minor',
+  'uffd-poison': 'poison.anon',
+  'uffd-exact-address': 'msg.exactAddress',
+  'uffd-move': 'move.anon',
+  'uffd-wp-async': 'wp.async',
+  'uffd-wp-shmem': 'wp.shmemHole',
+  'uffd-wp-unpopulated': 'wp.unpopulated',
+  'uffd-rwp': 'rwp.sync',
+  'uffd-event-fork': 'uffd.eventForkCap',
+  'pagemap-scan': 'pagemap.scan',
+  'pagemap-guard': 'pagemap.guardCategory',
+  'guard-anon': 'guard.anon',
+  'guard-shmem': 'guard.shmem',
+  'memfd-noexec': 'memfd.noexecSeal',
+  'memfd-secret': 'memfd.secret',
+  'numa-policy': 'mbind.memfd',
+  'hugetlb-2M': 'memfd.hugetlb.2M',
+  'hugetlb-1G': 'memfd.hugetlb.1G',
+  kvm: 'kvm.run',
+  'guest-memfd': 'gmem.initSharedTouch',
+  'guest-memfd-uffd': 'reg.guestMemfd.missing',
+  'kvm-private-memory': 'kvm.vmTypes',
+} as const;
