@@ -20,8 +20,8 @@ const PAGES = 64;
 const folder = temporaryFolder();
 const snapshot = patternFile(folder, PAGES);
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
-const client = compiled('restless-client.c', '-lpthread');
-const manyClients = compiled('many-clients.c', '-lpthread');
+const client = compiled('restless-client.c');
+const manyClients = compiled('many-clients.c');
 let serve: Serve;
 
 beforeAll(async () => {
