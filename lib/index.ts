@@ -67,9 +67,15 @@ export type { WorkingSet } from './server/working-set.js';
 export { type ProbeOptions, probe } from './probe/run.js';
 export type { BlockerName, Evidence, ProbeResult } from './probe/probe.js';
 export type { ProbeReport, ProbeReportEntry, Verdict } from './probe/report.js';
+export { type Backing, fillBacking } from './sources/backing.js';
 export { fileSource } from './sources/file.js';
 export { type HttpSourceOptions, httpSource } from './sources/http.js';
 export { moduleSource, objectSource } from './sources/user.js';
 export type { Dialect } from './transports/dialects.js';
 export { type HandOffOptions, Handoff, handOff } from './transports/hand-off.js';
-export { HandoffListener, type ListenerEvents, type ListenerOptions } from './transports/handoff-listener.js';
+export {
+  type ClonesBacking,
+  HandoffListener,
+  type ListenerEvents,
+  type ListenerOptions,
+} from './transports/handoff-listener.js';

@@ -1,4 +1,5 @@
 // What the commands of `uffd bench` have in common: a run that can be stopped, and its report as JSON or as tables.
+import { setMaxListeners } from 'node:events';
 import Table from 'cli-table3';
 import type { BenchReport } from '../bench/report.js';
 import { UffdError } from '../errors.js';
@@ -21,6 +22,8 @@ export async function printReport<Report>(
   const { supported, reason } = isSupported();
   if (!supported) throw new UffdError('ERR_UNSUPPORTED_PLATFORM', reason ?? 'there is no userfaultfd here');
   const stop = new AbortController();
+  // One for each process of a run.
+  setMaxListeners(0, stop.signal);
   const forget = onStopRequest((why) => {
     stop.abort(new Error(`stopped by ${why}`));
   }, false);

@@ -30,8 +30,10 @@ export class Arrivals {
   take(): void {
     const { fetches, sessions, settling, decider } = this.#parts;
     for (const { fetch, address, error, sourceChanged } of fetches.replies()) {
-      if (error !== undefined) this.#parts.readFailed(error, sourceChanged);
-      if (sessions.has(fetch.session)) {
+      const wanted = sessions.has(fetch.session);
+      // What was cancelled says nothing of the source, unless it says that it has changed.
+      if (error !== undefined && (wanted || sourceChanged)) this.#parts.readFailed(error, sourceChanged);
+      if (wanted) {
         if (error === undefined) this.#show(fetch, address);
         else this.#failed(fetch, error);
       }

@@ -82,9 +82,13 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       backgroundFill: options.backgroundFill ?? false,
     };
     try {
+      const opened = server.#fetchPool.started();
+      opened.catch(() => undefined);
       for (const ports of server.#fetchPool.portsOfServing) {
         server.#adopt(await WorkerHandle.start({ ...serving, ...server.#watched(options) }, ports));
       }
+      // What changes from here on is a source that has changed, not a server that cannot start.
+      await opened;
     } catch (error) {
       await server.close();
       throw error;

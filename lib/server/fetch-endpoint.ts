@@ -3,27 +3,53 @@
 import type { MessagePort } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
 import { native } from '../native/load.js';
-import type { FetchArena, FetchReply, FetchRequest } from './messages.js';
+import type { FetchArena, FetchCancel, FetchReply, FetchRequest } from './messages.js';
 import type { PageSource } from './page-source.js';
 
 /** Serves one port until it closes. The first message names the arena. */
 export function serveFetches(port: MessagePort, source: PageSource): void {
-  let arena: FetchArena | undefined;
-  port.on('message', (message: FetchArena | FetchRequest) => {
-    if ('arena' in message) arena = message;
-    else if (arena !== undefined) void answer(port, source, arena, message);
+  let endpoint: FetchEndpoint | undefined;
+  port.on('message', (message: FetchArena | FetchRequest | FetchCancel) => {
+    if ('arena' in message) endpoint = new FetchEndpoint(port, source, message);
+    else if ('cancel' in message) endpoint?.cancel(message.cancel);
+    else void endpoint?.answer(message);
   });
 }
 
-async function answer(port: MessagePort, source: PageSource, arena: FetchArena, request: FetchRequest): Promise<void> {
-  let reply: FetchReply = { id: request.id };
-  try {
-    if (source.read === undefined) throw new UffdError('ERR_SOURCE_INVALID', 'the source has no read()');
-    await source.read(new Uint8Array(arena.arena), request.arenaOffset, request.length, request.offset);
-  } catch (error) {
-    const sourceChanged = error instanceof UffdError && error.code === 'ERR_SOURCE_CHANGED';
-    reply = { id: request.id, error: messageOf(error), sourceChanged };
+class FetchEndpoint {
+  readonly #port: MessagePort;
+  readonly #source: PageSource;
+  readonly #wakeFd: number;
+  readonly #arena: Uint8Array;
+  readonly #cancelled: Int32Array;
+  readonly #underWay = new Map<number, AbortController>();
+
+  constructor(port: MessagePort, source: PageSource, { arena, cancelled, wakeFd }: FetchArena) {
+    this.#port = port;
+    this.#source = source;
+    this.#wakeFd = wakeFd;
+    this.#arena = new Uint8Array(arena);
+    this.#cancelled = new Int32Array(cancelled);
   }
-  port.postMessage(reply);
-  native().signalEvent(arena.wakeFd);
+
+  cancel(id: number): void {
+    this.#underWay.get(id)?.abort();
+  }
+
+  async answer({ id, place, arenaOffset, length, offset }: FetchRequest): Promise<void> {
+    const stop = new AbortController();
+    this.#underWay.set(id, stop);
+    let reply: FetchReply = { id };
+    try {
+      if (Atomics.load(this.#cancelled, place) === id + 1) throw new UffdError('ERR_CLOSED', 'the session is over');
+      if (this.#source.read === undefined) throw new UffdError('ERR_SOURCE_INVALID', 'the source has no read()');
+      await this.#source.read(this.#arena, arenaOffset, length, offset, stop.signal);
+    } catch (error) {
+      const sourceChanged = error instanceof UffdError && error.code === 'ERR_SOURCE_CHANGED';
+      reply = { id, error: messageOf(error), sourceChanged };
+    }
+    this.#underWay.delete(id);
+    this.#port.postMessage(reply);
+    native().signalEvent(this.#wakeFd);
+  }
 }

@@ -1,6 +1,7 @@
 // The fetch workers of a server, or its source object on this thread: who reads what would block.
 import { once } from 'node:events';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { UffdError, messageOf } from '../errors.js';
 import { workerExecArgv } from './exec-argv.js';
 import { serveFetches } from './fetch-endpoint.js';
 import { type ModuleReference, type SourceSpec, portable } from './page-source.js';
@@ -10,6 +11,8 @@ const STOP_MS = 2000;
 export class FetchPool {
   readonly #workers: Worker[] = [];
   readonly #ownPorts: MessagePort[] = [];
+  readonly #opening: Promise<unknown>[] = [];
+  #started = false;
   /** Int32Array: reads under way at each fetch worker, kept by the serving workers. */
   readonly asked: SharedArrayBuffer;
   /** For each serving worker its ends of the channels, one to every fetch worker. */
@@ -22,6 +25,16 @@ export class FetchPool {
     if (source.object !== undefined) this.#serveHere(source.object);
     else if (source.module !== undefined && source.runsIn !== 'serving')
       this.#start(source, portable(source.module), failed);
+  }
+
+  /** Resolves when every fetch worker has opened the source. @throws UffdError ERR_WORKER_FAILED */
+  async started(): Promise<void> {
+    try {
+      await Promise.all(this.#opening);
+      this.#started = true;
+    } catch (error) {
+      throw new UffdError('ERR_WORKER_FAILED', `a fetch worker failed: ${messageOf(error)}`, { cause: error });
+    }
   }
 
   setRef(ref: boolean): void {
@@ -70,7 +83,13 @@ export class FetchPool {
         workerData: { module, ports },
         transferList: ports,
       });
-      worker.on('error', failed);
+      const ended = once(worker, 'exit').then(() => {
+        throw new Error('its thread has ended');
+      });
+      this.#opening.push(Promise.race([once(worker, 'message'), ended]));
+      worker.on('error', (error: Error) => {
+        if (this.#started) failed(error);
+      });
       this.#workers.push(worker);
     }
   }

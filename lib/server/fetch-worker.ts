@@ -8,6 +8,7 @@ const { module, ports } = workerData as { module: ModuleReference; ports: Messag
 
 const source = await openSource(module, 'fetching');
 for (const port of ports) serveFetches(port, source);
+parentPort?.postMessage('ready');
 parentPort?.once('message', () => {
   for (const port of ports) port.close();
   source.close?.();

@@ -1,7 +1,7 @@
 // Reads that would block, as the serving worker sees them: asked of fetch workers, answered into an arena both share.
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { native } from '../native/load.js';
-import type { FetchReply, FetchRequest } from './messages.js';
+import type { FetchArena, FetchCancel, FetchReply, FetchRequest } from './messages.js';
 import { MAX_FILL_BYTES } from './page-filler.js';
 import type { ServedRegion, Session } from './session.js';
 
@@ -24,6 +24,7 @@ export class Fetches {
   readonly #ports: readonly MessagePort[];
   readonly #sourceSize: number;
   readonly #arena = new Uint8Array(new SharedArrayBuffer(PLACES * MAX_FILL_BYTES));
+  readonly #cancelled = new Int32Array(new SharedArrayBuffer(PLACES * 4));
   readonly #address = native().addressOf(this.#arena);
   readonly #free = Array.from({ length: PLACES }, (_, place) => place);
   readonly #underWay = new Map<number, Fetch>();
@@ -42,7 +43,8 @@ export class Fetches {
     this.#sourceSize = sourceSize;
     this.#asked = new Int32Array(asked);
     this.#perSession = ports.length === 1 ? PLACES : Math.ceil(ports.length / 2);
-    for (const port of ports) port.postMessage({ arena: this.#arena.buffer, wakeFd });
+    const arena: FetchArena = { arena: this.#arena.buffer, cancelled: this.#cancelled.buffer, wakeFd };
+    for (const port of ports) port.postMessage(arena);
   }
 
   /** Whether there is anybody to ask. */
@@ -74,9 +76,20 @@ export class Fetches {
     const available = Math.min(length, this.#sourceSize - offset);
     const arenaOffset = place * MAX_FILL_BYTES;
     if (available < length) this.#arena.fill(0, arenaOffset + available, arenaOffset + length);
-    const request: FetchRequest = { id, arenaOffset, length: available, offset };
+    const request: FetchRequest = { id, place, arenaOffset, length: available, offset };
     this.#ports[port]!.postMessage(request);
     return true;
+  }
+
+  /** The session is over: what it has asked for is read for nobody. The places stay taken until the replies come. */
+  cancel(session: Session): void {
+    if (session.fetchesUnderWay === 0) return;
+    for (const [id, fetch] of this.#underWay) {
+      if (fetch.session !== session) continue;
+      // For a worker that is busy, which sees it before it begins; for one that waits, the message.
+      Atomics.store(this.#cancelled, fetch.place, id + 1);
+      this.#ports[fetch.port]!.postMessage({ cancel: id } satisfies FetchCancel);
+    }
   }
 
   /** Whether a fetch under way covers the page. */

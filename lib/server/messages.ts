@@ -108,12 +108,19 @@ export type FromServing =
 /** A read for a fetch worker; its bytes go to `arena` at `arenaOffset`. */
 export interface FetchRequest {
   readonly id: number;
+  readonly place: number;
   readonly arenaOffset: number;
   readonly length: number;
   readonly offset: number;
 }
+/** Nobody wants what was asked for any more; it is answered all the same. */
+export interface FetchCancel {
+  readonly cancel: number;
+}
 export interface FetchArena {
   readonly arena: SharedArrayBuffer;
+  /** Int32Array, one for each place: the number of the last request that was cancelled there, plus 1. */
+  readonly cancelled: SharedArrayBuffer;
   /** The eventfd to ring when a reply has been posted. */
   readonly wakeFd: number;
 }

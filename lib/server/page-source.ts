@@ -8,8 +8,18 @@
 export interface PageSource {
   /** Fills `length` bytes of `target` at `targetOffset` with those at `offset`. False when that would block. */
   readNow?(target: Uint8Array, targetOffset: number, length: number, offset: number): boolean;
-  /** The same, when it is ready; rejects when the bytes cannot be had. Bytes of a changed source are an error. */
-  read?(target: Uint8Array, targetOffset: number, length: number, offset: number): Promise<void> | void;
+  /**
+   * The same, when it is ready; rejects when the bytes cannot be had. Bytes of a changed source are an error. Once
+   * `signal` is aborted nobody wants them any more: a source that looks at it saves the work. Nothing is written to
+   * `target` after it has settled.
+   */
+  read?(
+    target: Uint8Array,
+    targetOffset: number,
+    length: number,
+    offset: number,
+    signal: AbortSignal,
+  ): Promise<void> | void;
   /**
    * Whether what was read is still what the source was when it was opened; asked after reading, before any page becomes
    * visible. Default: yes.

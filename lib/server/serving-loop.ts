@@ -80,10 +80,13 @@ export class ServingLoop {
     const sourceFailure = () => this.#sourceFailure;
     const { faultDeadlineMs, onFailure, sourceSizeBytes } = options;
     const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
-    const sessions = new Sessions(this.#queue, post, preparation(options, recorder, this.#measures));
-    this.#sessions = sessions;
     const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#fetches = fetches;
+    const prepare = preparation(options, recorder, this.#measures);
+    const sessions = new Sessions(this.#queue, post, prepare, (session) => {
+      fetches.cancel(session);
+    });
+    this.#sessions = sessions;
     const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });

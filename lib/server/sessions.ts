@@ -25,12 +25,22 @@ export class Sessions {
   readonly unreadable = new Map<Session, { at: number; nextPage: number }>();
 
   readonly #prepare: (session: Session) => void;
+  readonly #over: (session: Session) => void;
 
-  /** @param prepare called with each new session before its first fault, unless its pages are there already */
-  constructor(queue: NativeFaultQueue, post: (message: FromServing) => void, prepare: (session: Session) => void) {
+  /**
+   * @param prepare called with each new session before its first fault, unless its pages are there already
+   * @param over called when one ends, whatever it has asked for
+   */
+  constructor(
+    queue: NativeFaultQueue,
+    post: (message: FromServing) => void,
+    prepare: (session: Session) => void,
+    over: (session: Session) => void,
+  ) {
     this.#queue = queue;
     this.#post = post;
     this.#prepare = prepare;
+    this.#over = over;
   }
 
   at(slot: number): Session | undefined {
@@ -76,6 +86,7 @@ export class Sessions {
     if (!this.has(session)) return;
     this.#bySlot[session.slot] = undefined;
     for (const set of [this.attention, this.orphans, this.toDrain, this.unreadable, this.ahead]) set.delete(session);
+    this.#over(session);
     this.#queue.remove(session.slot);
     const stats = summaryOf(session);
     session.close();

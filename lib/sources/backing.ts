@@ -12,6 +12,7 @@ import { MAX_HOLES } from './holes.js';
 const SPARE_BYTES = 64 * 2 ** 20;
 const STEP_BYTES = 8 * 2 ** 20;
 
+/** The memory of clones: `fillBacking`. Its disposal closes the descriptor; those who have mapped it keep it. */
 export interface Backing extends Disposable {
   /** Open for reading only, and sealed: whoever gets it can change nothing. */
   readonly fd: number;

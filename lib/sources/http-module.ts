@@ -32,9 +32,9 @@ class HttpSource implements PageSource {
       extentBytes,
       cacheBytes,
       concurrency,
-      fetch: async (target, offset) => {
+      fetch: async (target, offset, signal) => {
         try {
-          await readRange(object, target, offset, limits, this.#agent);
+          await readRange(object, target, offset, limits, this.#agent, signal);
         } catch (error) {
           if (error instanceof UffdError && error.code === 'ERR_SOURCE_CHANGED') this.#changed = error;
           throw error;
@@ -43,8 +43,14 @@ class HttpSource implements PageSource {
     });
   }
 
-  async read(target: Uint8Array, targetOffset: number, length: number, offset: number): Promise<void> {
-    await this.#extents.read(target, targetOffset, length, offset);
+  async read(
+    target: Uint8Array,
+    targetOffset: number,
+    length: number,
+    offset: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#extents.read(target, targetOffset, length, offset, signal);
     if (this.#changed !== undefined) throw this.#changed;
   }
 

@@ -63,11 +63,13 @@ export async function readRange(
   offset: number,
   limits: HttpLimits,
   agent: Agent,
+  signal?: AbortSignal,
 ): Promise<void> {
   const last = offset + target.length - 1;
   await attempted(displayUrl(url), limits, async () => {
+    signal?.throwIfAborted();
     const headersSent = { range: `bytes=${offset}-${last}`, 'if-match': etag };
-    const { status, headers, body } = await get(url, headersSent, limits, agent);
+    const { status, headers, body } = await get(url, headersSent, limits, agent, signal);
     const problem = problemOf(status, headers, etag, `bytes ${offset}-${last}/${sizeBytes}`);
     if (problem !== undefined) {
       await body.dump();
@@ -104,13 +106,20 @@ function invalid(reason: string): Final {
   return new Final('ERR_SOURCE_INVALID', `cannot be served: ${reason}`);
 }
 
-async function get(url: string, headers: Record<string, string>, { timeoutMs }: HttpLimits, dispatcher: Agent) {
+async function get(
+  url: string,
+  headers: Record<string, string>,
+  { timeoutMs }: HttpLimits,
+  dispatcher: Agent,
+  signal?: AbortSignal,
+) {
   const response = await request(url, {
     // What is counted in bytes of the object must not be compressed.
     headers: { ...headers, 'accept-encoding': 'identity' },
     headersTimeout: timeoutMs,
     bodyTimeout: timeoutMs,
     dispatcher,
+    signal: signal ?? null,
   });
   return { status: response.statusCode, headers: response.headers as Headers, body: response.body };
 }
@@ -120,6 +129,7 @@ async function attempted<T>(name: string, { attempts, backoffMs }: HttpLimits, a
     try {
       return await attempt();
     } catch (error) {
+      if ((error as Error).name === 'AbortError') throw error;
       if (error instanceof Final) throw new UffdError(error.error.code, `${name} ${error.message}`);
       if (tried >= attempts) {
         const reason = `${name} cannot be read: ${messageOf(error)}, after ${attempts} attempts`;

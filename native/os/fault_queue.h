@@ -44,8 +44,8 @@ class FaultQueue {
   int mute(int slot);
   int userfaultfd_of(int slot) const;
 
-  // Gives `count` answers. True when every one of them was done in full. In order, except that large fills, which
-  // take as long as copying their bytes does, come last and are given by two threads when there are several.
+  // Gives `count` answers. True when every one of them was done in full. In order, except that fills come last and are
+  // given by two threads when there are several with many bytes together: they take as long as copying them does.
   bool answer(double* answers, int count);
 
   // At most kMessagesPerRead messages of each ready descriptor, until `events` is full. The rows written, 0 at the

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { BenchReport } from '../../lib/bench/report.js';
+import { trials as serveTrials } from '../../lib/bench/serve/trials.js';
 import { trials } from '../../lib/bench/trials.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -42,6 +43,23 @@ describe('uffd bench', () => {
     for (const { value } of report.extra) expect(Number.isFinite(value)).toBe(true);
     positive(report.noise.ratioMedian, report.machine.cpus);
     expect(report.noise.controls.length).toBeGreaterThan(0);
+    expect(report).toMatchObject({ schema: 1, quick: true });
+  });
+
+  it('serve: every row, for clients in another process', { timeout: 240_000 }, async () => {
+    const { code, stdout, stderr } = await uffd('bench', 'serve', '--quick', '--json');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const report = JSON.parse(stdout) as BenchReport;
+    const rows = serveTrials.filter((trial) => trial.control !== true).map(({ name }) => name);
+    expect(report.comparisons.map(({ name }) => name).slice(0, rows.length)).toEqual(rows);
+    for (const { subject, reference, ratio, reach } of report.comparisons) {
+      positive(ratio, reach ?? NaN, ...timesOf(subject), ...timesOf(reference));
+    }
+    for (const { value } of report.extra) positive(value);
+    // Whatever the machine is busy with: this is counted, not timed.
+    const fetched = report.extra.find(({ name }) => name.includes('bytes fetched / bytes touched'))!;
+    expect(fetched.value).toBeLessThanOrEqual(fetched.limit!);
+    expect(report.skipped!.length + report.comparisons.length).toBe(rows.length + 1);
     expect(report).toMatchObject({ schema: 1, quick: true });
   });
 

@@ -42,7 +42,7 @@ describe('refused before anything is accepted', () => {
     ['event-fork', /features that are not served: eventFork/],
     ['253-descriptors', /too many descriptors/],
     ['three-descriptors', /more than a userfaultfd and a memfd/],
-    ['wrong-memory', /not a memfd but \/etc\/passwd/],
+    ['wrong-memory', /neither a memfd nor a guest_memfd but \/etc\/passwd/],
     ['wrong-uffd', /not a userfaultfd but anon_inode:\[eventfd\]/],
     ['half', /no complete handshake within 500 ms/],
   ])('%s', async (mode, reason) => {

@@ -10,6 +10,7 @@ const folder = temporaryFolder();
 const snapshot = patternFile(folder, PAGES);
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
 const client = compiled('firecracker-client.c');
+const handoff = compiled('hostile-client.c');
 const at = (name: string) => join(folder, name);
 
 async function session(
@@ -48,6 +49,23 @@ describe('record and replay', () => {
     expect(two.values).toEqual(content.slice(0, PAGES / 4));
     expect(two.stats).toMatchObject({ faults: 0, filledPages: PAGES / 4 });
     expect(await second.stop()).toBe(0);
+  });
+
+  it('exactly what was asked for is recorded, unless it is said what comes along', async () => {
+    for (const [around, extents] of [
+      [[], [PAGES - 1, 1]],
+      [
+        ['--fault-around', '8'],
+        [PAGES - 8, 8],
+      ],
+    ] as const) {
+      const path = at(`exact${around.length}`);
+      const serve = await Serve.start(snapshot, at(`e${around.length}.sock`), '--record', path, ...around);
+      await run(handoff, ['last-first', serve.socket, `${PAGES}`]);
+      await serve.event('detached');
+      expect(await serve.stop()).toBe(0);
+      expect(recorded(path).extents).toEqual(extents);
+    }
   });
 
   it('a second record adds to the first, and may be replayed meanwhile', async () => {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ObjectServer } from '../support/object-server.js';
-import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, uffd } from './support.js';
+import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, uffd, until } from './support.js';
 
 const PAGES = 1024;
 const SIZE = PAGES * 4096;
@@ -40,7 +40,7 @@ describe('uffd serve URL', () => {
       if (server.asked.length > 1) server.etag = '"two"';
       return false;
     };
-    const serve = await Serve.start(server.url, at('3.sock'), '--fault-deadline', '300ms');
+    const serve = await Serve.start(server.url, at('3.sock'), '--fault-deadline', '2s');
     const { stdout, signal } = await run(client, ['all', '1.12', serve.socket, `${SIZE}`, `${SIZE}`]);
     const { reason } = await serve.event('source-failed');
     expect(reason).toMatch(/has changed since it was opened \(HTTP status 412\)/);
@@ -49,6 +49,21 @@ describe('uffd serve URL', () => {
     expect(seen).toEqual(content.slice(0, seen.length));
     await serve.event('unserved', { action: 'poison' });
     await serve.stop();
+  });
+
+  it('a client that is gone: nothing more is fetched for it', async () => {
+    await using server = await ObjectServer.start(bytes);
+    server.latencyMs = 3000;
+    const serve = await Serve.start(server.url, at('gone.sock'));
+    const dying = run(client, ['all', '1.12', serve.socket, `${SIZE}`, `${SIZE}`], { timeoutMs: 1000 });
+    const { pid } = await serve.event('session');
+    await until(() => server.underWay > 0);
+    process.kill(pid as number, 'SIGKILL');
+    await dying;
+    await serve.event('detached', { why: 'gone' });
+    await until(() => server.underWay === 0, 1000);
+    expect(serve.events.filter(({ event }) => event === 'source-failed')).toEqual([]);
+    expect(await serve.stop()).toBe(0);
   });
 
   it('an object that cannot be served: the reason, and no socket', async () => {

@@ -44,7 +44,7 @@ describe('a FUSE file system that is slow', () => {
     expect((await uffd(['touch', '--socket', serve.socket, '--size', '32K', '--json'])).code).toBe(0);
     expect(performance.now() - started).toBeLessThan(CLOSE_MS);
     for (const { stdout } of await Promise.all(hostile))
-      expect(stdout).toMatch(/"refused".*not a memfd but .*snapshot/);
+      expect(stdout).toMatch(/"refused".*neither a memfd nor a guest_memfd but .*snapshot/);
     expect(performance.now() - started).toBeGreaterThan(CLOSE_MS);
     expect(await serve.stop()).toBe(0);
   });

@@ -13,13 +13,20 @@ afterEach(async () => {
 });
 
 /** Takes its time with everything, and says how much it is asked for at once. */
-function slowObject(): PageSource & { underWay: number; most: number; reads: number } {
+function slowObject(): PageSource & {
+  underWay: number;
+  most: number;
+  reads: number;
+  pages: { first: number; count: number }[];
+} {
   return {
     underWay: 0,
     most: 0,
     reads: 0,
+    pages: [],
     async read(target, targetOffset, length, offset) {
       this.reads++;
+      this.pages.push({ first: offset / PAGE, count: length / PAGE });
       this.most = Math.max(this.most, ++this.underWay);
       await new Promise((resolve) => setTimeout(resolve, DELAY_MS));
       this.underWay--;
@@ -93,6 +100,25 @@ describe('replay', () => {
     using another = await new Client(PAGES).attach(huge);
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect((await huge.summaries())[0]).toMatchObject({ session: another.session, filledPages: 0 });
+  });
+});
+
+describe('a fault while a working set is replayed', () => {
+  it('on one of its pages brings others of them; on another page, what lies around it', async () => {
+    const source = slowObject();
+    // Far in front of the pages that are looked at: the replay is not there yet.
+    const extents = Float64Array.of(0, 2048, 3000, 1, 3002, 2);
+    const server = await serverOf(source, { replay: { pageSize: PAGE, extents }, faultAround: 8 });
+    using client = await new Client(PAGES, 'anonymous').attach(server);
+    await until(() => source.reads > 0);
+    const filledBy = async (page: number) => {
+      const before = source.pages.length;
+      expect(await client.read(page)).toEqual(patterns(page, 1));
+      return source.pages.slice(before).filter(({ first }) => first >= 2048);
+    };
+    expect(await filledBy(3000)).toEqual([{ first: 3000, count: 1 }]);
+    expect(await filledBy(3003)).toEqual([{ first: 3002, count: 2 }]);
+    expect(await filledBy(3020)).toEqual([{ first: 3016, count: 8 }]);
   });
 });
 

@@ -79,6 +79,38 @@ describe('rangesOf', () => {
     );
   });
 
+  it('narrow a window to the range that has the page, and none where no range has it', () => {
+    fc.assert(
+      fc.property(extents, fc.nat(200), fc.nat(40), fc.nat(40), (flat, page, before, after) => {
+        const bounds = flat.map((_, i) => (i % 2 === 0 ? flat[i]! : flat[i - 1]! + flat[i]!));
+        const first = Math.max(0, page - before);
+        const window = { first, pages: page + after + 1 - first };
+        const wanted = new Set(pagesOf(flat));
+        const inRange = new PageRanges(bounds).narrow(page, window);
+        expect(inRange).toBe(wanted.has(page));
+        if (!inRange) {
+          expect(window).toEqual({ first, pages: page + after + 1 - first });
+          return;
+        }
+        const narrowed = Array.from({ length: window.pages }, (_, i) => window.first + i);
+        expect(narrowed).toContain(page);
+        expect(narrowed.every((one) => wanted.has(one) && one >= first && one <= page + after)).toBe(true);
+        // As much of the range as the window has: what is next to it is not wanted, or not in the window.
+        for (const next of [window.first - 1, window.first + window.pages]) {
+          const sameRange = flat.some(
+            (_, i) =>
+              i % 2 === 0 &&
+              next >= flat[i]! &&
+              next < flat[i]! + flat[i + 1]! &&
+              page >= flat[i]! &&
+              page < flat[i]! + flat[i + 1]!,
+          );
+          expect(sameRange && next >= first && next <= page + after).toBe(false);
+        }
+      }),
+    );
+  });
+
   it('walks no further than it may at once', () => {
     const states = new Uint8Array(100).fill(2);
     states[60] = 0;

@@ -1,6 +1,6 @@
 // The HTTP source: the bytes of the pinned object, or an error that says why not.
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -13,6 +13,8 @@ import { ObjectServer } from '../support/object-server.js';
 const SIZE = 3 * 2 ** 20 - 100;
 const EXTENT = 256 * 1024;
 const bytes = randomBytes(SIZE);
+const never = new AbortController().signal;
+setMaxListeners(0, never);
 const quick = { blockBytes: EXTENT, extentBytes: EXTENT, timeoutMs: 300, attempts: 3, backoffMs: 5 };
 
 async function opened(server: ObjectServer, options: Parameters<typeof httpSource>[1] = {}) {
@@ -21,7 +23,7 @@ async function opened(server: ObjectServer, options: Parameters<typeof httpSourc
   const source = openSource(spec.module!.data as HttpSourceData);
   const target = new Uint8Array(2 * 2 ** 20);
   const read = async (offset: number, length: number) => {
-    await source.read!(target, 0, length, offset);
+    await source.read!(target, 0, length, offset, never);
     return Buffer.from(target.subarray(0, length));
   };
   return { source, read, [Symbol.dispose]: () => source.close?.() };
@@ -78,7 +80,7 @@ describe('the extents', () => {
         return Promise.resolve();
       },
     });
-    const use = (index: number) => extents.read(new Uint8Array(10), 0, 10, index * 10);
+    const use = (index: number) => extents.read(new Uint8Array(10), 0, 10, index * 10, never);
     for (const index of [0, 1, 2, 0, 3, 0, 1]) await use(index);
     expect(fetched).toEqual([0, 1, 2, 3, 1]);
   });
@@ -93,7 +95,7 @@ describe('the extents', () => {
       concurrency: 1,
       fetch: () => (attempts++ < 2 ? Promise.reject(new Error('no')) : Promise.resolve()),
     });
-    const use = (index: number) => extents.read(new Uint8Array(10), 0, 10, index * 10);
+    const use = (index: number) => extents.read(new Uint8Array(10), 0, 10, index * 10, never);
     const results = await Promise.allSettled([use(0), use(1), use(2)]);
     expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled']);
     await use(0);
@@ -149,7 +151,7 @@ describe('blocks and the extents around them', () => {
         const target = new Uint8Array(ranges.length * 600_000);
         await Promise.all(
           ranges.map(([offset, wanted], i) =>
-            Promise.resolve(source.source.read!(target, i * 600_000, Math.min(wanted, SIZE - offset), offset)),
+            Promise.resolve(source.source.read!(target, i * 600_000, Math.min(wanted, SIZE - offset), offset, never)),
           ),
         );
         ranges.forEach(([offset, wanted], i) => {
@@ -160,6 +162,46 @@ describe('blocks and the extents around them', () => {
       }),
       { numRuns: 20 },
     );
+  });
+});
+
+describe('a read that nobody wants any more', () => {
+  it('is not fetched on, unless another waits for the same', async () => {
+    await using server = await ObjectServer.start(bytes);
+    server.latencyMs = 200;
+    using source = await opened(server);
+    const [one, other] = [new AbortController(), new AbortController()];
+    const read = (offset: number, signal: AbortSignal) =>
+      Promise.resolve(source.source.read!(new Uint8Array(4096), 0, 4096, offset, signal));
+    const alone = read(EXTENT, one.signal);
+    const together = [read(0, one.signal), read(4096, other.signal)];
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(server.underWay).toBe(2);
+    one.abort();
+    await expect(alone).rejects.toMatchObject({ name: 'AbortError' });
+    await expect(together[0]).rejects.toMatchObject({ name: 'AbortError' });
+    await together[1];
+    expect(server.underWay).toBe(0);
+    // Asked for again it is fetched again: what was stopped is not waited for.
+    await read(EXTENT, other.signal);
+    expect(server.asked.map(({ start }) => start)).toEqual([EXTENT, 0, EXTENT]);
+  });
+
+  it('that has failed in part writes nothing to its target afterwards', async () => {
+    await using server = await ObjectServer.start(bytes);
+    using source = await opened(server, { attempts: 1 });
+    server.behave = (request, response) => {
+      if (rangeOf(request).startsWith('bytes 0-')) response.writeHead(503).end();
+      else setTimeout(() => server.send(response, EXTENT, 2 * EXTENT - 1), 100);
+      return true;
+    };
+    const target = new Uint8Array(2 * EXTENT);
+    await expect(source.source.read!(target, 0, 2 * EXTENT, 0, never)).rejects.toMatchObject({
+      code: 'ERR_SOURCE_INVALID',
+    });
+    target.fill(7);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(target.every((byte) => byte === 7)).toBe(true);
   });
 });
 

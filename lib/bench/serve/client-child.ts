@@ -1,4 +1,5 @@
 // The process of TouchingClient: has memory served, touches it from native threads. Ends with its parent.
+import { setMaxListeners } from 'node:events';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { UffdError, messageOf } from '../../errors.js';
 import { Mapping } from '../../memory/mapping.js';
@@ -12,6 +13,8 @@ import { touchedPages } from './touched-pages.js';
 
 const SAMPLES = 16;
 const stop = new AbortController();
+// One for each session.
+setMaxListeners(0, stop.signal);
 
 process.on('SIGINT', () => undefined);
 process.on('disconnect', () => {

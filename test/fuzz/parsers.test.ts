@@ -1,0 +1,110 @@
+// Every parser of what comes from outside, with inputs that are almost right: a result of the right shape, or the error
+// it documents. UFFD_FUZZ_SECONDS=600 goes on for so long, with a seed that is printed; UFFD_FUZZ_SEED=N repeats one.
+import { describe, expect, it } from 'vitest';
+import { UffdError } from '../../dist/index.js';
+import { parseWorkingSet } from '../../dist/sources/working-set-file.js';
+import { cloneMemoryOf, parseClone } from '../../dist/transports/clones.js';
+import { parseHandshake } from '../../dist/transports/dialects.js';
+import { HandshakeCollector } from '../../dist/transports/handshake.js';
+import { checkMappings, type WireMapping } from '../../dist/transports/mappings.js';
+import { Random, mutated } from './mutations.js';
+import { handshakes, smaps, workingSets } from './seeds.js';
+
+const PAGE = 4096;
+const SOURCE_BYTES = 2 ** 32;
+const seconds = Number(process.env['UFFD_FUZZ_SECONDS'] ?? 1);
+const seed = Number(process.env['UFFD_FUZZ_SEED'] ?? Date.now() % 2 ** 31);
+
+/** Mappings that passed every check are ones that can be served. */
+function checkedMappings(mappings: readonly WireMapping[]): void {
+  const page = checkMappings(mappings, SOURCE_BYTES, PAGE);
+  for (const { base_host_virt_addr, size, offset, page_size } of mappings) {
+    for (const value of [base_host_virt_addr, size, offset]) expect(value % page).toBe(0);
+    expect([page_size === page, size > 0, offset + size <= SOURCE_BYTES, base_host_virt_addr > 0]).not.toContain(false);
+  }
+}
+
+interface Target {
+  readonly name: string;
+  readonly seeds: readonly string[];
+  readonly parse: (bytes: Buffer, random: Random) => void;
+  readonly codes: readonly string[];
+}
+
+const targets: readonly Target[] = [
+  {
+    name: 'handshakes of one descriptor and of two',
+    seeds: handshakes,
+    parse: (bytes, random) => {
+      checkedMappings(parseHandshake(bytes.toString(), 1 + random.below(2), PAGE).mappings);
+    },
+    codes: ['ERR_HANDOFF_REFUSED'],
+  },
+  {
+    name: 'answers of clones',
+    seeds: handshakes,
+    parse: (bytes) => {
+      checkedMappings(parseClone(bytes.toString()).mappings);
+    },
+    codes: ['ERR_HANDOFF_REFUSED'],
+  },
+  {
+    name: 'handshakes in pieces',
+    seeds: handshakes,
+    parse: (bytes, random) => {
+      const collector = new HandshakeCollector([]);
+      for (let at = 0; at < bytes.length;) {
+        const end = at + 1 + random.below(64);
+        const chunk = { bytes: bytes.subarray(at, end), descriptors: [], controlTruncated: false };
+        if (collector.take(chunk) === 'complete') break;
+        at = end;
+      }
+      expect(bytes.toString().startsWith(collector.text.slice(0, -4))).toBe(true);
+    },
+    codes: ['ERR_HANDOFF_REFUSED'],
+  },
+  {
+    name: 'working sets',
+    seeds: workingSets,
+    parse: (bytes) => {
+      const { workingSet, snapshot } = parseWorkingSet(bytes.toString(), 'set');
+      let end = 0;
+      for (let i = 0; i < workingSet.extents.length; i += 2) {
+        expect(workingSet.extents[i]).toBeGreaterThanOrEqual(end);
+        end = workingSet.extents[i]! + workingSet.extents[i + 1]!;
+      }
+      expect(end).toBeLessThanOrEqual(Math.ceil(snapshot.sizeBytes / workingSet.pageSize));
+    },
+    codes: ['ERR_RECORD_REFUSED'],
+  },
+  {
+    name: 'what the kernel says of mappings',
+    seeds: smaps,
+    parse: (bytes) => {
+      const { sharedBytes, privateBytes } = cloneMemoryOf(bytes.toString('latin1'), [{ start: 0n, size: 2 ** 48 }]);
+      expect(Number.isFinite(sharedBytes) && Number.isFinite(privateBytes)).toBe(true);
+    },
+    codes: [],
+  },
+];
+
+describe(`seed ${seed}`, () => {
+  it.each(targets)('$name', { timeout: seconds * 1000 + 10_000 }, ({ seeds, parse, codes }) => {
+    const random = new Random(seed);
+    const until = performance.now() + seconds * 1000;
+    let accepted = 0;
+    let inputs = 0;
+    for (; performance.now() < until || inputs < 1000; inputs++) {
+      const bytes = mutated(random, seeds);
+      try {
+        parse(bytes, random);
+        accepted++;
+      } catch (error) {
+        const code = error instanceof UffdError ? error.code : 'none';
+        if (!codes.includes(code)) throw new Error(JSON.stringify(bytes.toString('latin1')), { cause: error });
+      }
+    }
+    // The mutations stay near what is right: some of it still is.
+    expect(accepted).toBeGreaterThan(inputs / 200);
+  });
+});
