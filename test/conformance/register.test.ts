@@ -53,6 +53,8 @@ describe.each(ownMemories)('on $name', (memory) => {
     expect([...prepare(memory, 2, modes, ['rwp']).region.answers]).toEqual(expected(modes));
   });
 
+  if (!wp) return;
+
   test('registered again with more modes, then with fewer: kept, or EBUSY where wp would be lost', (context) => {
     if (name !== 'anon') requires(context, 'uffd-wp-shmem');
     const { uffd, mapping } = prepare(memory, 2, ['missing']);

@@ -1,6 +1,6 @@
 // Every block of code in the documents: commands are run, scripts are the tested examples, JSON is JSON.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { describe, expect, test } from 'vitest';
@@ -33,6 +33,13 @@ describe('commands', () => {
         'compiles for a minute; the package check does it',
         'npm explore userfaultfd -- npm run build:addon',
       ],
+      ['docs/kernel-lab.md', 'boots virtual machines for minutes', expect.stringMatching(/^npm run lab /) as string],
+      [
+        'docs/kernel-lab.md',
+        'changes the host',
+        expect.stringMatching(/^apt-get install .*qemu-system-x86 /) as string,
+      ],
+      ['docs/kernel-lab.md', 'changes the host', expect.stringMatching(/^apt-get install .*libelf-dev /) as string],
       ['docs/operations.md', 'needs Firecracker', expect.stringMatching(/^uffd serve /) as string],
     ]);
   });
@@ -54,12 +61,13 @@ describe('commands', () => {
   });
 
   test('every option that is named exists', () => {
-    const others = new Set(['--device', '--cap-add', '--user']);
+    const others = new Set(['--device', '--cap-add', '--user', '--no-install-recommends']);
     const uffd = join(root, 'dist/cli/main.js');
     const help = readdirSync(join(root, 'dist/cli/commands'))
       .filter((name) => name.endsWith('.js'))
       .map((name) => spawnSync(process.execPath, [uffd, name.slice(0, -3), '--help'], { encoding: 'utf8' }).stdout);
-    const options = new Set(help.join('').match(/--[a-z][a-z-]*/g));
+    const lab = readFileSync(join(root, 'scripts/kernel-lab/main.ts'), 'utf8');
+    const options = new Set([...help, lab].join('').match(/--[a-z][a-z-]*/g));
     for (const document of documents) {
       for (const option of read(document).match(/(?<=[\s`(])--[a-z][a-z-]+/g) ?? []) {
         if (!others.has(option)) expect(options, `${document}: ${option}`).toContain(option);
