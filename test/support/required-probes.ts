@@ -11,6 +11,7 @@ export const required = {
   'uffd-rwp': 'rwp.sync',
   'uffd-event-fork': 'uffd.eventForkCap',
   'pagemap-scan': 'pagemap.scan',
+  'soft-dirty': 'pagemap.softDirty',
   'pagemap-guard': 'pagemap.guardCategory',
   'guard-anon': 'guard.anon',
   'guard-shmem': 'guard.shmem',

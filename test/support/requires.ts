@@ -63,11 +63,6 @@ const checks = {
   'uffd-device': () => (existsSync('/dev/userfaultfd') ? undefined : 'no /dev/userfaultfd'),
   // Linux 6.14, and the stable kernels that took the same change: see `mremapClears`.
   'wp-mremap': mremapClears,
-  'soft-dirty': () => {
-    using mapping = Mapping.anonymous(1);
-    mapping.populate('write');
-    return pageEntries(mapping)[0]!.softDirty ? undefined : 'this kernel is built without CONFIG_MEM_SOFT_DIRTY';
-  },
   'madv-collapse': () => (linux(6, 1) ? undefined : 'MADV_COLLAPSE came with Linux 6.1'),
   // Programs compiled before take the place of a compiler.
   cc: () => (process.env['UFFD_TEST_BIN'] === undefined ? program('cc')() : undefined),
