@@ -17,6 +17,11 @@ export function poolSize(size: keyof typeof pools = '2M'): number {
   return Number(readFileSync(pools[size], 'utf8'));
 }
 
+/** Of the pool: what a run takes before it reserves any. */
+export function freeInPool(size: keyof typeof pools = '2M'): number {
+  return Number(readFileSync(pools[size].replace('nr_hugepages', 'free_hugepages'), 'utf8'));
+}
+
 function takeLock(lock: string): boolean {
   try {
     mkdirSync(lock);
