@@ -2,18 +2,9 @@
 import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { DebianMirror } from './debian-mirror.js';
-import type { Found } from './kernels.js';
+import type { Found, Kernel } from './kernel.js';
 import { LabError } from './programs.js';
 import type { Workspace } from './workspace.js';
-
-export interface DebianKernel {
-  readonly name: string;
-  /** As uname says. */
-  readonly release: string;
-  readonly image: string;
-  /** Modules, in the order in which they must be loaded. */
-  readonly modules: readonly string[];
-}
 
 interface Context {
   readonly workspace: Workspace;
@@ -39,10 +30,10 @@ export async function debianKernel(series: string, context: Context): Promise<Fo
   return cached === undefined ? { absent: `the mirror has no Linux ${series} any more` } : { kernel: cached };
 }
 
-function readCached(folder: string): DebianKernel | undefined {
+function readCached(folder: string): Kernel | undefined {
   const file = join(folder, DESCRIPTION);
   if (!existsSync(file)) return undefined;
-  const kernel = JSON.parse(readFileSync(file, 'utf8')) as DebianKernel;
+  const kernel = JSON.parse(readFileSync(file, 'utf8')) as Kernel;
   return [kernel.image, ...kernel.modules].every((path) => existsSync(path)) ? kernel : undefined;
 }
 
@@ -76,12 +67,7 @@ async function packagesOf(release: string, mirror: DebianMirror): Promise<string
   return undefined;
 }
 
-async function fetchKernel(
-  series: string,
-  release: string,
-  packages: string[],
-  context: Context,
-): Promise<DebianKernel> {
+async function fetchKernel(series: string, release: string, packages: string[], context: Context): Promise<Kernel> {
   const { workspace, mirror } = context;
   const unpacked = mkdtempSync(join(workspace.folder('work'), `${series}-`));
   try {
@@ -105,7 +91,7 @@ interface Unpacked {
   readonly workspace: Workspace;
 }
 
-async function pick(series: string, release: string, at: Unpacked): Promise<DebianKernel> {
+async function pick(series: string, release: string, at: Unpacked): Promise<Kernel> {
   const { unpacked, made, workspace } = at;
   const candidates = [
     `boot/vmlinuz-${release}`,

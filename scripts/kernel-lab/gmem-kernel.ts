@@ -1,11 +1,20 @@
 // Linux 7.3 with userfaultfd on guest_memfd, which no kernel of Debian's has: built from Debian's source, a patch and a
 // configuration (gmem/). Its release says what it was built of.
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { copyFileSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import type { DebianKernel } from './debian-kernel.js';
 import type { DebianMirror } from './debian-mirror.js';
+import type { Kernel } from './kernel.js';
 import { LabError } from './programs.js';
 import { requireBuildTools } from './tools.js';
 import { type Workspace, assets } from './workspace.js';
@@ -21,37 +30,40 @@ const BUILD_MS = 120 * 60_000;
 /** Drivers that the configuration leaves out, and that are half of the source. Their Kconfig files must stay. */
 const LEFT_OUT = ['drivers/gpu', 'drivers/media', 'sound', 'drivers/net/ethernet', 'drivers/net/wireless'];
 
-export async function gmemKernel(workspace: Workspace, mirror: DebianMirror): Promise<DebianKernel> {
-  const suffix = `-gmem-${hashOfInputs()}`;
-  const given = process.env['UFFD_LAB_IMAGE'];
-  if (given) {
-    const release = releaseOf(given);
-    if (release?.endsWith(suffix)) return described(given, release);
-    const built = release === undefined ? 'is no Linux image' : `is ${release}`;
-    workspace.say(`UFFD_LAB_IMAGE ${built}, and not one of 7.3 that ends in ${suffix}: not used`);
-  }
+export async function gmemKernel(workspace: Workspace, mirror: DebianMirror): Promise<Kernel> {
+  const ready = readyGmemKernel(workspace);
+  if (ready !== undefined) return ready;
   const folder = workspace.folder('kernels', NAME);
-  const image = join(folder, `bzImage${suffix}`);
-  if (!existsSync(image)) await build({ suffix, image, workspace, mirror });
-  for (const old of readdirSync(folder)) if (join(folder, old) !== image) rmSync(join(folder, old));
-  return described(image, releaseOf(image) ?? `7.3${suffix}`);
+  for (const old of readdirSync(folder)) rmSync(join(folder, old));
+  const suffix = suffixOfInputs();
+  const image = builtImage(workspace);
+  await build({ suffix, image, workspace, mirror });
+  return { name: NAME, release: releaseOf(image) ?? `7.3${suffix}`, image, modules: [] };
 }
 
-export function gmemKernelIsCached(workspace: Workspace): boolean {
-  const suffix = `-gmem-${hashOfInputs()}`;
-  const given = process.env['UFFD_LAB_IMAGE'];
-  if (given && releaseOf(given)?.endsWith(suffix) === true) return true;
-  return existsSync(join(workspace.cache, 'kernels', NAME, `bzImage${suffix}`));
+/** The one of UFFD_LAB_IMAGE, or that was built before; of the same patch and configuration. */
+export function readyGmemKernel(workspace: Workspace): Kernel | undefined {
+  const suffix = suffixOfInputs();
+  for (const image of [process.env['UFFD_LAB_IMAGE'], builtImage(workspace)]) {
+    if (!image) continue;
+    const release = releaseOf(image);
+    if (release?.endsWith(suffix) === true) return { name: NAME, release, image, modules: [] };
+    if (image !== process.env['UFFD_LAB_IMAGE']) continue;
+    const what = release === undefined ? 'is no Linux image' : `is ${release}`;
+    workspace.say(`UFFD_LAB_IMAGE ${what}, and not one of 7.3 that ends in ${suffix}: not used`);
+  }
+  return undefined;
 }
 
-function described(image: string, release: string): DebianKernel {
-  return { name: NAME, release, image, modules: [] };
+function builtImage(workspace: Workspace): string {
+  return join(workspace.cache, 'kernels', NAME, `bzImage${suffixOfInputs()}`);
 }
 
-function hashOfInputs(): string {
+/** At the end of the kernel's release. */
+function suffixOfInputs(): string {
   const hash = createHash('sha256').update(`${RECIPE}\n`);
   for (const file of [PATCH, CONFIG]) hash.update(readFileSync(file));
-  return hash.digest('hex').slice(0, 12);
+  return `-gmem-${hash.digest('hex').slice(0, 12)}`;
 }
 
 /** From the header of a bzImage (Documentation/arch/x86/boot.rst: kernel_version). */

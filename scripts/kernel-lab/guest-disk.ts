@@ -30,8 +30,8 @@ export async function makeGuestDisk(workspace: Workspace): Promise<string> {
   rmSync(folder, { recursive: true, force: true });
   try {
     await fill(folder, workspace);
-    const kilobytes = await workspace.succeed('du', ['--summarize', '--apparent-size', '--block-size=1', folder]);
-    const bytes = Math.ceil(parseInt(kilobytes, 10) * 1.15) + FREE_BYTES;
+    const used = await workspace.succeed('du', ['--summarize', '--apparent-size', '--block-size=1', folder]);
+    const bytes = Math.ceil(parseInt(used, 10) * 1.15) + FREE_BYTES;
     rmSync(disk, { force: true });
     const options = ['-q', '-t', 'ext4', '-O', '^has_journal', '-N', '60000', '-d', folder];
     await workspace.succeed('/usr/sbin/mke2fs', [...options, disk, `${Math.ceil(bytes / 1024)}k`]);
@@ -42,11 +42,11 @@ export async function makeGuestDisk(workspace: Workspace): Promise<string> {
 }
 
 async function fill(folder: string, workspace: Workspace): Promise<void> {
-  for (const name of ['proc', 'sys', 'dev', 'tmp', 'run', 'root', 'etc', 'usr/bin', 'usr/sbin', 'results', 'uffd']) {
+  for (const name of ['proc', 'sys', 'dev', 'tmp', 'run', 'root', 'etc', 'results', 'uffd']) {
     mkdirSync(join(folder, name), { recursive: true });
   }
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) {
-    if (name.startsWith('lib')) mkdirSync(join(folder, 'usr', name), { recursive: true });
+    mkdirSync(join(folder, 'usr', name), { recursive: true });
     symlinkSync(`usr/${name}`, join(folder, name));
   }
   writeFileSync(join(folder, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n');

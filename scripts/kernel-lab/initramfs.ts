@@ -1,7 +1,7 @@
 // What a guest starts with: busybox, the modules of its kernel, and the script that goes on from the disk.
 import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { Kernel } from './kernels.js';
+import type { Kernel } from './kernel.js';
 import { type Workspace, assets } from './workspace.js';
 
 export async function makeInitramfs(kernel: Kernel, workspace: Workspace): Promise<string> {

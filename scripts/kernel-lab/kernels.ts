@@ -1,14 +1,9 @@
 // The kernels of the lab, and where each one comes from.
-import { type DebianKernel, debianKernel, debianKernelIsCached } from './debian-kernel.js';
+import { debianKernel, debianKernelIsCached } from './debian-kernel.js';
 import { DebianMirror } from './debian-mirror.js';
-import { gmemKernel, gmemKernelIsCached } from './gmem-kernel.js';
+import { gmemKernel, readyGmemKernel } from './gmem-kernel.js';
+import type { Found } from './kernel.js';
 import type { Workspace } from './workspace.js';
-
-/** A kernel that can be booted. */
-export type Kernel = DebianKernel;
-
-/** What is to be had of a kernel: it, or why it is not to be had. */
-export type Found = { readonly kernel: Kernel } | { readonly absent: string };
 
 export interface KernelChoice {
   readonly name: string;
@@ -47,5 +42,5 @@ export class Kernels {
 
 /** Whether it can be had without fetching or building anything. */
 export function isCached(name: string, workspace: Workspace): boolean {
-  return name === 'gmem' ? gmemKernelIsCached(workspace) : debianKernelIsCached(name, workspace);
+  return name === 'gmem' ? readyGmemKernel(workspace) !== undefined : debianKernelIsCached(name, workspace);
 }

@@ -3,10 +3,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeGuestDisk } from './guest-disk.js';
 import { makeInitramfs } from './initramfs.js';
-import { type Kernel, Kernels, allKernels, isCached } from './kernels.js';
+import type { Kernel } from './kernel.js';
+import { Kernels, allKernels, isCached } from './kernels.js';
 import { writeMatrix } from './matrix.js';
-import { findQemu } from './qemu.js';
+import { type Qemu, findQemu } from './qemu.js';
 import { differences, record } from './recorded.js';
+import { LabError } from './programs.js';
 import { printReport } from './report.js';
 import { type Outcome, outcomeOf } from './results.js';
 import { requireTools } from './tools.js';
@@ -30,7 +32,7 @@ export interface LabOptions {
 }
 
 /** What runs in a guest unless it is said otherwise: whatever the kernel decides. */
-const TESTS = ['test/userfaultfd', 'test/memory', 'test/conformance', 'test/kvm', 'test/server', 'test/gmem'];
+const TESTS = ['test/userfaultfd', 'test/memory', 'test/conformance', 'test/kvm', 'test/server'];
 /** For booting and probing, beside the tests. */
 const BESIDE_MS = 4 * 60_000;
 
@@ -38,8 +40,8 @@ const BESIDE_MS = 4 * 60_000;
 export async function runLab(options: LabOptions): Promise<number> {
   const say = (text: string) => console.error(`lab: ${text}`);
   const workspace = new Workspace({ signal: options.signal, say, ...(options.cache && { cache: options.cache }) });
-  const missing = options.kernels.filter((name) => !isCached(name, workspace));
-  if (options.cached && missing.length > 0) {
+  const missing = options.cached ? options.kernels.filter((name) => !isCached(name, workspace)) : [];
+  if (missing.length > 0) {
     say(`skipped: the cache has no kernel ${missing.join(', ')}; \`npm run lab\` fetches them`);
     return 0;
   }
@@ -49,15 +51,8 @@ export async function runLab(options: LabOptions): Promise<number> {
   const qemu = await findQemu(workspace);
   const disk = await makeGuestDisk(workspace);
   const outcomes: Outcome[] = [];
-  for (const name of options.kernels) {
-    const found = await kernels.find(name);
-    if ('absent' in found) {
-      outcomes.push({ name, release: '', status: 'absent', why: found.absent, seconds: 0 });
-      continue;
-    }
-    say(`${name}: Linux ${found.kernel.release}`);
-    outcomes.push(await tryKernel(found.kernel, { disk, qemu, workspace, options }));
-  }
+  for (const name of options.kernels)
+    outcomes.push(await outcomeFor(name, kernels, { disk, qemu, workspace, options }));
   if (options.record) await writeMatrix();
   writeFileSync(join(workspace.folder('runs'), 'outcomes.json'), JSON.stringify(outcomes));
   if (options.json) process.stdout.write(`${JSON.stringify(outcomes)}\n`);
@@ -69,9 +64,27 @@ export async function runLab(options: LabOptions): Promise<number> {
 
 interface Bench {
   readonly disk: string;
-  readonly qemu: Awaited<ReturnType<typeof findQemu>>;
+  readonly qemu: Qemu;
   readonly workspace: Workspace;
   readonly options: LabOptions;
+}
+
+/** A kernel that cannot be fetched or built has failed; the others are tried all the same. */
+async function outcomeFor(name: string, kernels: Kernels, bench: Bench): Promise<Outcome> {
+  const { say, signal } = bench.workspace;
+  const nothing = (status: 'absent' | 'failed', why: string): Outcome => {
+    say(`${name}: ${status}: ${why}`);
+    return { name, release: '', status, why: why.split('\n')[0]!, seconds: 0 };
+  };
+  try {
+    const found = await kernels.find(name);
+    if ('absent' in found) return nothing('absent', found.absent);
+    say(`${name}: Linux ${found.kernel.release}`);
+    return await tryKernel(found.kernel, bench);
+  } catch (error) {
+    if (!(error instanceof LabError) || signal.aborted) throw error;
+    return nothing('failed', error.message);
+  }
 }
 
 async function tryKernel(kernel: Kernel, { disk, qemu, workspace, options }: Bench): Promise<Outcome> {

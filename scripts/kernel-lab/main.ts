@@ -1,22 +1,10 @@
 // `npm run lab`: the probe and the tests on kernels other than the machine's own.
 import { Command } from 'commander';
-import { runLab } from './lab.js';
+import { type LabOptions, runLab } from './lab.js';
 import { LabError } from './programs.js';
 import { allKernels } from './kernels.js';
 
 const names = allKernels.map(({ name }) => name);
-
-interface Options {
-  readonly kernels: string[];
-  readonly only?: string[];
-  readonly probe: boolean;
-  readonly timeout: number;
-  readonly refresh: boolean;
-  readonly cached: boolean;
-  readonly record: boolean;
-  readonly cache?: string;
-  readonly json: boolean;
-}
 
 function listed(text: string): string[] {
   return text.split(',').filter((part) => part !== '');
@@ -56,7 +44,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => stop.abort(new LabError(`stopped by ${signal}`)));
 }
 try {
-  process.exitCode = await runLab({ ...program.opts<Options>(), signal: stop.signal });
+  process.exitCode = await runLab({ ...program.opts<Omit<LabOptions, 'signal'>>(), signal: stop.signal });
 } catch (error) {
   if (!(error instanceof LabError)) throw error;
   console.error(error.message);

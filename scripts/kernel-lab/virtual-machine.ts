@@ -1,7 +1,7 @@
 // One kernel, booted once: 2 CPUs and 2 NUMA nodes, in QEMU's emulator, so that neither the host's KVM nor root is needed.
 import { createWriteStream, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Kernel } from './kernels.js';
+import type { Kernel } from './kernel.js';
 import type { Qemu } from './qemu.js';
 import type { Workspace } from './workspace.js';
 
