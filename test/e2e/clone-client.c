@@ -18,13 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static const char *mode;
-static int is(const char *name) { return strcmp(mode, name) == 0; }
-
-static void die(const char *what) {
-  printf("failed %s %s\n", what, strerror(errno));
-  exit(1);
-}
+#include "client.h"
 
 static unsigned char *base;
 static size_t size, page;

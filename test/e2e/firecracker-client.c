@@ -19,13 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static const char *mode;
-static int is(const char *name) { return strcmp(mode, name) == 0; }
-
-static void die(const char *what) {
-  printf("failed %s %s\n", what, strerror(errno));
-  exit(1);
-}
+#include "client.h"
 
 static int connect_to(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -17,14 +17,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "client.h"
+
 static const char *path;
 static size_t pages;
 static atomic_int right, wrong, refused;
-
-static void die(const char *what) {
-  printf("failed %s %s\n", what, strerror(errno));
-  exit(1);
-}
 
 static void *client(void *unused) {
   (void)unused;

@@ -21,15 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client.h"
+
 enum { THREADS = 32, FLOOD_ROUNDS = 400 };
-
-static const char *mode;
-static int is(const char *name) { return strcmp(mode, name) == 0; }
-
-static void die(const char *what) {
-  printf("failed %s %s\n", what, strerror(errno));
-  exit(1);
-}
 
 static unsigned char *base;
 static size_t size, page, pages;
