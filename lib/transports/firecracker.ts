@@ -2,9 +2,8 @@
 // descriptor. Nothing is ever said back: Firecracker does not read, and before 1.12 it closes the socket at once.
 import * as v from 'valibot';
 import { UffdError } from '../errors.js';
-import { MAX_REGIONS, type WireMapping } from './mappings.js';
+import { MAX_REGIONS, type WireMapping, unsigned } from './mappings.js';
 
-const unsigned = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const schema = v.pipe(
   v.array(
     v.object({

@@ -20,7 +20,13 @@ export const MAX_PAGES = 2 ** 28;
 /** The largest page a server answers with: a fill is one answer from one buffer. */
 export const MAX_PAGE_SIZE = 2 * 2 ** 20;
 
-const unsigned = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+/** JSON has a negative zero: it is zero. */
+export const unsigned = v.pipe(
+  v.number(),
+  v.safeInteger(),
+  v.minValue(0),
+  v.transform((value) => value + 0),
+);
 const schema = v.pipe(
   v.array(v.object({ base_host_virt_addr: unsigned, size: unsigned, offset: unsigned, page_size: unsigned })),
   v.minLength(1),

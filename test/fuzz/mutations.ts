@@ -1,4 +1,10 @@
 // Inputs for fuzzing: right ones, with bytes changed, cut out, repeated and put elsewhere.
+import process from 'node:process';
+
+/** Always the same, so that a run of the tests says something about the change; a new one when it is asked to go on. */
+export const seed = Number(
+  process.env['UFFD_FUZZ_SEED'] ?? (process.env['UFFD_FUZZ_SECONDS'] === undefined ? 1 : Date.now() % 2 ** 31),
+);
 
 /** The same numbers for the same seed, so that what was found is found again. */
 export class Random {

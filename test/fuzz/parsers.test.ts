@@ -1,5 +1,6 @@
 // Every parser of what comes from outside, with inputs that are almost right: a result of the right shape, or the error
-// it documents. UFFD_FUZZ_SECONDS=600 goes on for so long, with a seed that is printed; UFFD_FUZZ_SEED=N repeats one.
+// it documents. Every run of the tests asks the same; UFFD_FUZZ_SECONDS=600 asks something new, for so long, and prints the
+// seed; UFFD_FUZZ_SEED=N repeats one.
 import { describe, expect, it } from 'vitest';
 import { UffdError } from '../../dist/index.js';
 import { parseWorkingSet } from '../../dist/sources/working-set-file.js';
@@ -7,13 +8,12 @@ import { cloneMemoryOf, parseClone } from '../../dist/transports/clones.js';
 import { parseHandshake } from '../../dist/transports/dialects.js';
 import { HandshakeCollector } from '../../dist/transports/handshake.js';
 import { checkMappings, type WireMapping } from '../../dist/transports/mappings.js';
-import { Random, mutated } from './mutations.js';
+import { Random, mutated, seed } from './mutations.js';
 import { handshakes, smaps, workingSets } from './seeds.js';
 
 const PAGE = 4096;
 const SOURCE_BYTES = 2 ** 32;
 const seconds = Number(process.env['UFFD_FUZZ_SECONDS'] ?? 1);
-const seed = Number(process.env['UFFD_FUZZ_SEED'] ?? Date.now() % 2 ** 31);
 
 /** Mappings that passed every check are ones that can be served. */
 function checkedMappings(mappings: readonly WireMapping[]): void {

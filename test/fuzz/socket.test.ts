@@ -6,12 +6,11 @@ import { expect, it } from 'vitest';
 import { Memfd, Userfaultfd } from '../../dist/index.js';
 import { native } from '../../dist/native/load.js';
 import { Serve, patternFile, resourcesOf, temporaryFolder, uffd, until } from '../e2e/support.js';
-import { Random, mutated } from './mutations.js';
+import { Random, mutated, seed } from './mutations.js';
 import { handshakes } from './seeds.js';
 
 const CLIENTS = 300;
 const EAGAIN = -11;
-const seed = Number(process.env['UFFD_FUZZ_SEED'] ?? Date.now() % 2 ** 31);
 const folder = temporaryFolder();
 
 async function connected(path: string): Promise<number> {

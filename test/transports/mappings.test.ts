@@ -44,6 +44,11 @@ describe('parseMappings', () => {
     expect(parseMappings(JSON.stringify([{ ...one(), page_size_kib: 4096 }]))).toEqual([one()]);
   });
 
+  it('a negative zero is zero', () => {
+    const [mapping] = parseMappings(JSON.stringify([one()]).replace('"offset":0', '"offset":-0'));
+    expect(Object.is(mapping!.offset, 0)).toBe(true);
+  });
+
   it('any text: an array of mappings or ERR_HANDOFF_REFUSED, nothing else', () => {
     fc.assert(
       fc.property(
