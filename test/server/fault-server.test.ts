@@ -4,6 +4,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { FaultServer, type FaultServerOptions, type PageSource, moduleSource, objectSource } from 'userfaultfd';
 import { Client, PAGE, patterns } from './support.js';
+import { requires } from '../support/requires.js';
 
 const PAGES = 64;
 const sizeBytes = PAGES * PAGE;
@@ -145,7 +146,8 @@ describe('slow sources', () => {
     expect(await waiting).toEqual([61, 62, 63, 64].map((value) => [value]));
   });
 
-  it('a fault that waits too long is poisoned, and late bytes are not shown', async () => {
+  it('a fault that waits too long is poisoned, and late bytes are not shown', async (context) => {
+    requires(context, 'uffd-poison');
     const server = await serverOf({ source: slow(600), faultDeadlineMs: 100 });
     using client = await new Client(PAGES).attach(server);
     const unserved = once(server, 'unserved');
@@ -156,7 +158,8 @@ describe('slow sources', () => {
     expect(await client.read(0)).toEqual(patterns(0, 1));
   });
 
-  it('a source that fails a page: that page is poisoned, the others are served', async () => {
+  it('a source that fails a page: that page is poisoned, the others are served', async (context) => {
+    requires(context, 'uffd-poison');
     const source: PageSource = {
       read(target, targetOffset, length, offset) {
         if (offset <= 9 * PAGE && offset + length > 9 * PAGE) throw new Error('bad sector');
@@ -206,7 +209,8 @@ describe('slow sources', () => {
 describe('user code that throws', () => {
   const throwing = new URL('./throwing-module.mjs', import.meta.url);
 
-  it('a source: that page fails, the others and the worker go on', async () => {
+  it('a source: that page fails, the others and the worker go on', async (context) => {
+    requires(context, 'uffd-poison');
     const source = moduleSource({ module: throwing }, { sizeBytes, runsIn: 'serving' });
     const server = await serverOf({ source, workers: 1, faultDeadlineMs: 50, faultAround: 4 });
     using client = await new Client(PAGES).attach(server);
@@ -217,7 +221,8 @@ describe('user code that throws', () => {
     await expect(server.drain(300)).rejects.toMatchObject({ code: 'ERR_DRAIN_TIMEOUT' });
   });
 
-  it('a policy: the same', async () => {
+  it('a policy: the same', async (context) => {
+    requires(context, 'uffd-poison');
     const server = await serverOf({ source: slow(0), policy: { module: throwing }, workers: 1, faultDeadlineMs: 50 });
     using client = await new Client(PAGES).attach(server);
     await expect(client.read(13)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
@@ -228,7 +233,8 @@ describe('user code that throws', () => {
 describe('a policy', () => {
   const policy = { module: new URL('./deciding-module.mjs', import.meta.url) };
 
-  it('says what each page is, whoever asked for it, and in the draining too', async () => {
+  it('says what each page is, whoever asked for it, and in the draining too', async (context) => {
+    requires(context, 'uffd-poison');
     for (const order of [
       [6, 7, 8],
       [7, 8, 6],
@@ -249,7 +255,8 @@ describe('a policy', () => {
     expect(await client.read(8, 2)).toEqual([0, ...patterns(9, 1)]);
   });
 
-  it('that decides what does not exist fails the page, with the reason', async () => {
+  it('that decides what does not exist fails the page, with the reason', async (context) => {
+    requires(context, 'uffd-poison');
     const server = await serverOf({ source: slow(0), policy: { ...policy, data: true }, faultDeadlineMs: 50 });
     using client = await new Client(PAGES).attach(server);
     const unserved = once(server, 'unserved');
