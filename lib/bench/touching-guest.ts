@@ -26,13 +26,16 @@ const TOUCHED = 2 ** 21;
 const RUN_MS = 60_000;
 const STOP_MS = 2000;
 
+/** Registered, and served by whoever. */
+type TouchedMemory = Pick<FaultingMemory, 'mapping' | 'userfaultfd' | 'region'>;
+
 export class TouchingGuest implements AsyncDisposable {
   readonly #vm: Vm;
   readonly #low: Mapping;
-  readonly #memory: FaultingMemory;
+  readonly #memory: TouchedMemory;
   readonly #vcpus: Vcpu[] = [];
 
-  private constructor(vm: Vm, low: Mapping, memory: FaultingMemory) {
+  private constructor(vm: Vm, low: Mapping, memory: TouchedMemory) {
     this.#vm = vm;
     this.#low = low;
     this.#memory = memory;
@@ -41,7 +44,7 @@ export class TouchingGuest implements AsyncDisposable {
   /** @param cpus where the threads of the vCPUs may run; empty: anywhere */
   static async create(
     kvm: Kvm,
-    memory: FaultingMemory,
+    memory: TouchedMemory,
     options: { readonly vcpus: number; readonly cpus: readonly number[] },
   ): Promise<TouchingGuest> {
     const guest = new TouchingGuest(kvm.createVm(), Mapping.anonymous(Layout.data), memory);

@@ -1,5 +1,6 @@
 // What a fault server is started with, what it is given, and what it tells; checked where it comes in.
 import { UffdError } from '../errors.js';
+import type { GuestMemfd } from '../kvm/guest-memfd.js';
 import type { FillWay } from '../memory/kinds/kind.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
 import type { Memfd } from '../memory/memfd.js';
@@ -46,8 +47,11 @@ export interface FaultServerOptions {
 /** Memory to be served. Of objects the server takes duplicates; plain descriptors are its own from the call on. */
 export interface Attachment {
   readonly userfaultfd: Userfaultfd | number;
-  /** The memfd behind the regions, sealed against shrinking; none for anonymous memory, or when it must not be written. */
-  readonly memory?: Memfd | number;
+  /**
+   * The memfd behind the regions, sealed against shrinking, or the guest_memfd; none for anonymous memory, or when it must
+   * not be written.
+   */
+  readonly memory?: Memfd | GuestMemfd | number;
   readonly kind: keyof typeof memoryKinds;
   readonly pageSize: number;
   /** `start` is the address in the client; `offset` the one in the source and in the memory. All in bytes. */

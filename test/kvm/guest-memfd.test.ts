@@ -3,7 +3,7 @@ import { fstatSync, ftruncateSync, readFileSync, readSync, writeSync } from 'nod
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { type GuestMemfd, type GuestMemfdFlagName, Mapping, MemoryFaultError, Userfaultfd } from '../../dist/index.js';
 import { deadline } from '../support/deadline.js';
-import { PAGE, anonymousMapping, filled } from '../support/memory.js';
+import { PAGE, anonymousMapping, filled, nextFault, userfaultfd } from '../support/memory.js';
 import { requires } from '../support/requires.js';
 import { openDescriptors } from '../support/resources.js';
 import { DATA, GUEST_BYTES, HLT, guestOf, load, load64, newVm, runTo, vcpuAtCode } from './support.js';
@@ -282,11 +282,8 @@ describe('with userfaultfd', () => {
 });
 
 describe('as the memory of a guest', () => {
-  /** A slot of guest_memfd alone at 4 GiB, beside ordinary memory with the code; KVM itself goes through the mapping. */
-  test.each([
-    ['a plain slot over its mapping', false],
-    ['a slot of guest_memfd', true],
-  ])('%s: the guest sees what the host wrote, and the other way round', async (_, bound) => {
+  /** A slot of it alone at 4 GiB, beside ordinary memory with the code, which copies a word from its first page to its second. */
+  async function copyingGuest(bound: boolean) {
     const high = 2 ** 32;
     const far = (address: number) => [...Buffer.from(BigUint64Array.of(BigInt(address)).buffer)];
     // movabs rax, [high]; movabs [high + PAGE], rax
@@ -295,11 +292,50 @@ describe('as the memory of a guest', () => {
     await low.write(Layout.pageTables, pageTables(high + 2 ** 30));
     const file = guestMemfd(['mmap', 'initShared'], SIZE, vm);
     const mapping = mapped(file);
-    await mapping.write(0, Buffer.from('from host'));
     const guestMemfdOf = bound ? { guestMemfd: { file, offset: 0 } } : {};
     vm.setMemory({ slot: 1, address: high, lengthBytes: SIZE, mapping, ...guestMemfdOf });
+    return { vcpu, file, mapping };
+  }
+
+  test.each([
+    ['a plain slot over its mapping', false],
+    ['a slot of guest_memfd', true],
+  ])('%s: the guest sees what the host wrote, and the other way round', async (_, bound) => {
+    const { vcpu, mapping } = await copyingGuest(bound);
+    await mapping.write(0, Buffer.from('from host'));
     await runTo(vcpu, 'hlt');
     expect(await mapping.read(PAGE, 8)).toEqual(Buffer.from('from hos'));
+  });
+
+  test('registered, a plain slot: accesses of the guest are faults of the mapping', async (context) => {
+    requires(context, 'guest-memfd-uffd');
+    const { vcpu, file, mapping } = await copyingGuest(false);
+    const uffd = userfaultfd();
+    file.register(uffd, mapping, ['missing']);
+    const running = runTo(vcpu, 'hlt');
+    for (const page of [0, 1]) {
+      const fault = await nextFault(uffd);
+      expect(fault).toMatchObject({ page, reason: 'missing' });
+      uffd.copy(fault, filled(page + 3));
+    }
+    await running;
+    expect(await mapping.read(PAGE, 8)).toEqual(filled(3, 8));
+  });
+
+  test('registered, a slot of guest_memfd: the guest reads zeroes, and no fault is told', async (context) => {
+    requires(context, 'guest-memfd-uffd');
+    const { vcpu, file, mapping } = await copyingGuest(true);
+    const uffd = userfaultfd();
+    file.register(uffd, mapping, ['missing', 'minor']);
+    await runTo(vcpu, 'hlt');
+    expect(vcpu.registers.rax).toBe(0n);
+    expect(uffd.queue).toEqual({ pending: 0, total: 0 });
+    // The page it has touched is in the file now, and not in the host's page table.
+    const reading = mapping.read(PAGE, 8, { signal: deadline() });
+    const fault = await nextFault(uffd);
+    expect(fault).toMatchObject({ page: 1, reason: 'minor' });
+    uffd.continue(fault);
+    expect(await reading).toEqual(filled(0, 8));
   });
 
   test('all of it: page tables and code too', async () => {

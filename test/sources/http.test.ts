@@ -106,7 +106,7 @@ describe('the extents', () => {
 describe('blocks and the extents around them', () => {
   const BLOCK = EXTENT / 4;
 
-  it('what is asked for comes first and by itself, then what is missing around it', async () => {
+  it('a request begins with what is asked for; another one brings what is missing before it', async () => {
     await using server = await ObjectServer.start(bytes);
     using source = await opened(server, { blockBytes: BLOCK });
     const offset = EXTENT + BLOCK + 5;
@@ -114,10 +114,58 @@ describe('blocks and the extents around them', () => {
     const extent = await source.read(EXTENT, EXTENT);
     expect(extent.equals(bytes.subarray(EXTENT, 2 * EXTENT))).toBe(true);
     expect(server.asked).toEqual([
-      { start: EXTENT + BLOCK, length: BLOCK },
+      { start: EXTENT + BLOCK, length: 3 * BLOCK },
       { start: EXTENT, length: BLOCK },
-      { start: EXTENT + 2 * BLOCK, length: 2 * BLOCK },
     ]);
+  });
+
+  it('a block is there when its bytes are, whatever comes after it', async () => {
+    await using server = await ObjectServer.start(bytes);
+    using source = await opened(server, { blockBytes: BLOCK });
+    let finish: () => void = () => undefined;
+    server.behave = (request, response) => {
+      response.writeHead(206, { 'content-range': rangeOf(request), 'content-length': EXTENT });
+      response.write(bytes.subarray(0, BLOCK + 1));
+      finish = () => response.end(bytes.subarray(BLOCK + 1, EXTENT));
+      return true;
+    };
+    expect((await source.read(5, 10)).equals(bytes.subarray(5, 15))).toBe(true);
+    const second = source.read(BLOCK, 10);
+    const waiting = new Promise((resolve) => setTimeout(resolve, 100, 'waiting'));
+    expect(await Promise.race([second, waiting])).toBe('waiting');
+    finish();
+    expect((await second).equals(bytes.subarray(BLOCK, BLOCK + 10))).toBe(true);
+    expect(server.asked).toHaveLength(1);
+  });
+
+  it('another attempt goes on where the one before it broke off', async () => {
+    await using server = await ObjectServer.start(bytes);
+    using source = await opened(server, { blockBytes: BLOCK });
+    let broken = false;
+    server.behave = (request, response) => {
+      if (broken) return false;
+      broken = true;
+      response.writeHead(206, { 'content-range': rangeOf(request), 'content-length': EXTENT });
+      response.write(bytes.subarray(0, BLOCK + 1), () => setTimeout(() => response.destroy(), 50));
+      return true;
+    };
+    expect((await source.read(0, EXTENT)).equals(bytes.subarray(0, EXTENT))).toBe(true);
+    expect(server.asked).toEqual([
+      { start: 0, length: EXTENT },
+      { start: BLOCK + 1, length: EXTENT - BLOCK - 1 },
+    ]);
+  });
+
+  it('bytes of a body whose length was not told are shown when it has ended, and was whole', async () => {
+    await using server = await ObjectServer.start(bytes);
+    using source = await opened(server, { blockBytes: BLOCK, attempts: 1 });
+    server.behave = (request, response) => {
+      response.writeHead(206, { 'content-range': rangeOf(request) });
+      response.write(Buffer.alloc(BLOCK, 'Bad gateway. '));
+      setTimeout(() => response.end(), 50);
+      return true;
+    };
+    await expect(source.read(0, 10)).rejects.toMatchObject({ code: 'ERR_SOURCE_INVALID' });
   });
 
   it('nothing comes around while others wait for their turn', async () => {
@@ -125,21 +173,21 @@ describe('blocks and the extents around them', () => {
     server.latencyMs = 20;
     using source = await opened(server, { blockBytes: BLOCK, concurrency: 1 });
     await Promise.all([0, 1, 2, 3].map((extent) => source.read(extent * EXTENT, 4096)));
-    expect(server.asked.slice(0, 4)).toEqual([0, 1, 2, 3].map((extent) => ({ start: extent * EXTENT, length: BLOCK })));
+    expect(server.asked.slice(1, 4)).toEqual([1, 2, 3].map((extent) => ({ start: extent * EXTENT, length: BLOCK })));
   });
 
   it("a failure around what was asked for is nobody else's: it is asked for again", async () => {
     await using server = await ObjectServer.start(bytes);
     using source = await opened(server, { blockBytes: BLOCK, attempts: 1 });
     server.behave = (request, response) => {
-      if (rangeOf(request).startsWith('bytes 0-')) return false;
+      if (!rangeOf(request).startsWith('bytes 0-')) return false;
       response.writeHead(503).end();
       return true;
     };
-    await source.read(0, 4096);
+    await source.read(BLOCK, 4096);
     await new Promise((resolve) => setTimeout(resolve, 50));
     server.behave = () => false;
-    expect((await source.read(BLOCK, 4096)).equals(bytes.subarray(BLOCK, BLOCK + 4096))).toBe(true);
+    expect((await source.read(0, 4096)).equals(bytes.subarray(0, 4096))).toBe(true);
   });
 
   it('any ranges, at any time: the bytes of the object', async () => {
@@ -244,7 +292,7 @@ describe('a server that is not well', () => {
       'stopping in the body',
       (request, response) => {
         response.writeHead(206, { 'content-range': rangeOf(request), 'content-length': EXTENT });
-        response.write('x');
+        response.write(bytes.subarray(0, 1));
         return true;
       },
     ],

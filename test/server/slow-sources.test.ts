@@ -1,0 +1,86 @@
+// Sources that take their time, or fail: who waits, for how long, and what comes of it.
+import { once } from 'node:events';
+import { describe, expect, it } from 'vitest';
+import { type PageSource, moduleSource, objectSource } from 'userfaultfd';
+import { requires } from '../support/requires.js';
+import { Client, PAGE, counting, patterns, serverOf, slow } from './support.js';
+
+const PAGES = 64;
+const sizeBytes = PAGES * PAGE;
+
+describe('slow sources', () => {
+  it('a page is fetched once, however many threads wait for it', async () => {
+    const source = counting(200);
+    const server = await serverOf({ source: objectSource(source, { sizeBytes }) });
+    using client = await new Client(PAGES).attach(server);
+    const reads = Array.from({ length: 20 }, () => client.read(5));
+    for (const read of reads) expect(await read).toEqual(patterns(5, 1));
+    expect(source.reads.get(5)).toBe(1);
+  });
+
+  it('what is slow for one session does not slow another', async () => {
+    const module = new URL('./blocking-source.mjs', import.meta.url);
+    const source = moduleSource(
+      { module, data: { sizeBytes, blockMs: 1500 } },
+      { sizeBytes, runsIn: 'fetching', fetchWorkers: 3 },
+    );
+    const server = await serverOf({ source });
+    using stuck = await new Client(PAGES).attach(server);
+    using other = await new Client(PAGES).attach(server);
+    using third = await new Client(PAGES).attach(server);
+    const started = performance.now();
+    const waiting = Promise.all([60, 61, 62, 63].map((page) => stuck.read(page)));
+    for (const client of [other, third]) expect(await client.read(0, 30)).toEqual(patterns(0, 30));
+    expect(performance.now() - started).toBeLessThan(1200);
+    expect(await waiting).toEqual([61, 62, 63, 64].map((value) => [value]));
+  });
+
+  it('a fault that waits too long is poisoned, and late bytes are not shown', async (context) => {
+    requires(context, 'uffd-poison');
+    const server = await serverOf({ source: slow(600, sizeBytes), faultDeadlineMs: 100 });
+    using client = await new Client(PAGES).attach(server);
+    const unserved = once(server, 'unserved');
+    await expect(client.read(PAGES - 1)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT', signal: 'SIGBUS' });
+    expect((await unserved).slice(1, 3)).toEqual(['poison', PAGES - 1]);
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    await expect(client.read(PAGES - 1)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
+    expect(await client.read(0)).toEqual(patterns(0, 1));
+  });
+
+  it('a source that fails a page: that page is poisoned, the others are served', async (context) => {
+    requires(context, 'uffd-poison');
+    const source: PageSource = {
+      read(target, targetOffset, length, offset) {
+        if (offset <= 9 * PAGE && offset + length > 9 * PAGE) throw new Error('bad sector');
+        for (let i = 0; i < length; i += PAGE)
+          target.fill((offset + i) / PAGE + 1, targetOffset + i, targetOffset + i + PAGE);
+      },
+    };
+    const server = await serverOf({
+      source: objectSource(source, { sizeBytes }),
+      faultDeadlineMs: 100,
+      faultAround: 16,
+    });
+    using client = await new Client(PAGES).attach(server);
+    const unserved = once(server, 'unserved');
+    await expect(client.read(9)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
+    expect((await unserved)[3]).toBe('bad sector');
+    expect(await client.read(8)).toEqual([9]);
+    expect(await client.read(10, 20)).toEqual(patterns(10, 20));
+  });
+
+  it('drains what is slow, and says who is left when it cannot', async () => {
+    const server = await serverOf({ source: slow(20, sizeBytes), faultAround: 16 });
+    using client = await new Client(PAGES).attach(server);
+    await server.drain(10_000);
+    expect(await client.read(0, PAGES)).toEqual(patterns(0, PAGES));
+
+    const stuck = await serverOf({ source: slow(60_000, sizeBytes) });
+    using other = await new Client(PAGES).attach(stuck);
+    await expect(stuck.drain(200)).rejects.toMatchObject({
+      code: 'ERR_DRAIN_TIMEOUT',
+      message: expect.stringMatching(/session 1 \(\d+ pages absent/) as string,
+    });
+    expect(other.session).toBe(1);
+  });
+});
