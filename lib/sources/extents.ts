@@ -1,5 +1,6 @@
-// Parts of a remote object. What is asked for is fetched first, in small blocks; then the rest of the extent around it.
-// Each block is fetched at most once at a time, so many requests are made at once, and so many bytes are kept.
+// Parts of a remote object. A request begins with the small block that is asked for, which is there before the request has
+// ended, and goes on to the end of the extent; a second one brings what the extent has before it. Each block is fetched at
+// most once at a time, so many requests are made at once, and so many bytes are kept.
 import { addAbortListener } from 'node:events';
 
 export interface ExtentOptions {
@@ -11,8 +12,16 @@ export interface ExtentOptions {
   readonly cacheBytes: number;
   /** Requests at once; others wait for their turn. */
   readonly concurrency: number;
-  /** Fills all of `target` with the bytes at `offset`; rejects once nobody wants them. */
-  readonly fetch: (target: Uint8Array, offset: number, signal: AbortSignal) => Promise<void>;
+  /**
+   * Fills all of `target` with the bytes at `offset`; rejects once nobody wants them.
+   * @param arrived told how many of them are there, from the first on: those stay as they are
+   */
+  readonly fetch: (
+    target: Uint8Array,
+    offset: number,
+    arrived: (bytes: number) => void,
+    signal: AbortSignal,
+  ) => Promise<void>;
 }
 
 /** A request, and how many reads wait for it. */
@@ -24,6 +33,12 @@ interface Run {
 interface UnderWay {
   readonly run: Run;
   readonly bytes: Promise<Uint8Array>;
+}
+
+/** The end of waiting for a block. */
+interface Waiting {
+  readonly resolve: (bytes: Uint8Array) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 export class Extents {
@@ -49,10 +64,15 @@ export class Extents {
     offset: number,
     signal: AbortSignal,
   ): Promise<void> {
-    const { blockBytes } = this.#options;
+    const { blockBytes, concurrency } = this.#options;
     const first = Math.floor(offset / blockBytes);
     const end = Math.ceil((offset + length) / blockBytes);
-    for (const { from, to } of this.#missing(first, end)) this.#fetch(from, to);
+    for (const { from, to } of this.#missing(first, end)) {
+      // Nothing more than what is asked for while others wait for their turn.
+      const more = this.#fetching < concurrency;
+      this.#fetch(from, more ? this.#missingUpTo(to) : to);
+    }
+    this.#fetchAround(first, end);
     using given = new GivenUp(signal);
     const blocks = Array.from({ length: end - first }, (_, i) => first + i);
     const parts = await Promise.allSettled(
@@ -68,7 +88,6 @@ export class Extents {
       const to = Math.min(offset + length, start + bytes.length);
       target.set(bytes.subarray(from - start, to - start), targetOffset + from - offset);
     });
-    this.#fetchAround(first, end);
   }
 
   /** The bytes of a block, unless the read is given up before. */
@@ -87,7 +106,7 @@ export class Extents {
     run.stop.abort();
   }
 
-  /** Behind what is asked for: only where there is a turn to be had. */
+  /** Beside what is asked for: only where there is a turn to be had. */
   #fetchAround(first: number, end: number): void {
     const { sizeBytes, blockBytes, extentBytes, concurrency } = this.#options;
     const perExtent = extentBytes / blockBytes;
@@ -101,15 +120,26 @@ export class Extents {
 
   /** What is neither kept nor under way of these blocks: runs of them, none of more than one extent. */
   *#missing(first: number, end: number): Generator<{ from: number; to: number }> {
-    const perExtent = this.#options.extentBytes / this.#options.blockBytes;
-    const isMissing = (block: number) => !this.#kept.has(block) && !this.#underWay.has(block);
     for (let from = first; from < end; from++) {
-      if (!isMissing(from)) continue;
-      let to = from + 1;
-      while (to < end && to % perExtent !== 0 && isMissing(to)) to++;
+      if (!this.#isMissing(from)) continue;
+      const to = Math.min(end, this.#missingUpTo(from + 1));
       yield { from, to };
       from = to - 1;
     }
+  }
+
+  /** The end of the blocks that are missing from `block` on, in the extent of the block before it. */
+  #missingUpTo(block: number): number {
+    const { sizeBytes, blockBytes, extentBytes } = this.#options;
+    const perExtent = extentBytes / blockBytes;
+    const end = Math.min(Math.ceil(block / perExtent) * perExtent, Math.ceil(sizeBytes / blockBytes));
+    let to = block;
+    while (to < end && this.#isMissing(to)) to++;
+    return to;
+  }
+
+  #isMissing(block: number): boolean {
+    return !this.#kept.has(block) && !this.#underWay.has(block);
   }
 
   #keptOne(block: number): Uint8Array | undefined {
@@ -120,26 +150,43 @@ export class Extents {
     return bytes;
   }
 
-  /** One request for a run of blocks, each of which can be waited for. */
+  /** One request for a run of blocks, each of which can be waited for, and is there as soon as its bytes are. */
   #fetch(from: number, to: number): void {
-    const { blockBytes } = this.#options;
     const run: Run = { stop: new AbortController(), readers: 0 };
-    const all = this.#request(from, to, run.stop.signal);
+    const waiting: Waiting[] = [];
     for (let block = from; block < to; block++) {
-      const at = (block - from) * blockBytes;
-      // Copied: what is kept of a run must not keep all of it.
-      const one = all.then((bytes) => this.#keep(block, bytes.slice(at, at + blockBytes)));
-      this.#underWay.set(block, { run, bytes: one });
+      const bytes = new Promise<Uint8Array>((resolve, reject) => waiting.push({ resolve, reject }));
       // Whoever waits for it gets the error; perhaps nobody does.
-      void one
-        .catch(() => undefined)
-        .finally(() => {
-          if (this.#underWay.get(block)?.run === run) this.#underWay.delete(block);
-        });
+      bytes.catch(() => undefined);
+      this.#underWay.set(block, { run, bytes });
     }
+    const settled = (block: number) => {
+      if (this.#underWay.get(block)?.run === run) this.#underWay.delete(block);
+    };
+    let next = from;
+    const arrived = (bytes: Uint8Array, ready: number) => {
+      const { blockBytes } = this.#options;
+      for (; next < to && ready >= Math.min((next - from + 1) * blockBytes, bytes.length); next++) {
+        const at = (next - from) * blockBytes;
+        // Copied: what is kept of a run must not keep all of it.
+        waiting[next - from]!.resolve(this.#keep(next, bytes.slice(at, at + blockBytes)));
+        settled(next);
+      }
+    };
+    this.#request(from, to, arrived, run.stop.signal).catch((error: unknown) => {
+      for (; next < to; next++) {
+        waiting[next - from]!.reject(error);
+        settled(next);
+      }
+    });
   }
 
-  async #request(from: number, to: number, signal: AbortSignal): Promise<Uint8Array> {
+  async #request(
+    from: number,
+    to: number,
+    arrived: (bytes: Uint8Array, ready: number) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { sizeBytes, blockBytes, concurrency } = this.#options;
     if (this.#fetching >= concurrency) await new Promise<void>((resolve) => this.#turns.push(resolve));
     else this.#fetching++;
@@ -147,8 +194,15 @@ export class Extents {
       const start = from * blockBytes;
       const bytes = new Uint8Array(Math.min((to - from) * blockBytes, sizeBytes - start));
       signal.throwIfAborted();
-      await this.#options.fetch(bytes, start, signal);
-      return bytes;
+      await this.#options.fetch(
+        bytes,
+        start,
+        (ready) => {
+          arrived(bytes, ready);
+        },
+        signal,
+      );
+      arrived(bytes, bytes.length);
     } finally {
       // Whoever waits takes this one's place.
       const next = this.#turns.shift();

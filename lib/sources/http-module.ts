@@ -32,9 +32,9 @@ class HttpSource implements PageSource {
       extentBytes,
       cacheBytes,
       concurrency,
-      fetch: async (target, offset, signal) => {
+      fetch: async (target, offset, arrived, signal) => {
         try {
-          await readRange(object, target, offset, limits, this.#agent, signal);
+          await readRange(object, { target, offset, arrived }, limits, this.#agent, signal);
         } catch (error) {
           if (error instanceof UffdError && error.code === 'ERR_SOURCE_CHANGED') this.#changed = error;
           throw error;

@@ -53,35 +53,50 @@ export async function pinObject(url: string, limits: HttpLimits, agent: Agent): 
   });
 }
 
+/** Bytes that are wanted of an object: those at `offset`, as many as `target` has. */
+export interface WantedRange {
+  readonly target: Uint8Array;
+  readonly offset: number;
+  /** Told how many are there, as they come. */
+  readonly arrived: (bytes: number) => void;
+}
+
 /**
  * Fills `target` with the bytes at `offset` of the object.
  * @throws UffdError ERR_SOURCE_CHANGED when it is not what it was, ERR_SOURCE_INVALID when it cannot be had
  */
 export async function readRange(
   { url, etag, sizeBytes }: PinnedObject,
-  target: Uint8Array,
-  offset: number,
+  { target, offset, arrived }: WantedRange,
   limits: HttpLimits,
   agent: Agent,
   signal?: AbortSignal,
 ): Promise<void> {
   const last = offset + target.length - 1;
+  // Another attempt goes on where the one before it broke off: it is the same object, or none.
+  let filled = 0;
   await attempted(displayUrl(url), limits, async () => {
     signal?.throwIfAborted();
-    const headersSent = { range: `bytes=${offset}-${last}`, 'if-match': etag };
+    const range = `${offset + filled}-${last}`;
+    const headersSent = { range: `bytes=${range}`, 'if-match': etag };
     const { status, headers, body } = await get(url, headersSent, limits, agent, signal);
-    const problem = problemOf(status, headers, etag, `bytes ${offset}-${last}/${sizeBytes}`);
+    const problem = problemOf(status, headers, etag, `bytes ${range}/${sizeBytes}`);
     if (problem !== undefined) {
       await body.dump();
       throw problem;
     }
-    let filled = 0;
+    // Only where the length was told first is a part of a body known to be the object's, and not a proxy's complaint.
+    const told = Number(headers['content-length']) === target.length - filled;
+    let end = filled;
     for await (const chunk of body as AsyncIterable<Uint8Array>) {
-      if (filled + chunk.length > target.length) throw new Error('more bytes than asked for');
-      target.set(chunk, filled);
-      filled += chunk.length;
+      if (end + chunk.length > target.length) throw new Error('more bytes than asked for');
+      target.set(chunk, end);
+      end += chunk.length;
+      if (!told) continue;
+      filled = end;
+      arrived(filled);
     }
-    if (filled < target.length) throw new Error(`the body ended after ${filled} of ${target.length} bytes`);
+    if (end < target.length) throw new Error(`the body ended after ${end} of ${target.length} bytes`);
   });
 }
 
@@ -99,6 +114,7 @@ function problemOf(status: number, headers: Headers, etag: string, range: string
 
 interface Headers {
   readonly etag?: string;
+  readonly 'content-length'?: string;
   readonly 'content-range'?: string;
 }
 
