@@ -13,8 +13,10 @@ import type { WorkingSetRecorder } from './working-set.js';
 
 /** While faults come: what a fault that comes now waits for at most, some tens of microseconds. */
 const STEP_UNDER_DEMAND_BYTES = 256 * 1024;
+/** The same of the working set, each page of which will be a fault if it does not come: some tenths of a millisecond. */
+const STEP_OF_WORKING_SET_BYTES = 1024 * 1024;
 /** Parts of the working set in one step: as many answers, of a microsecond or two each. */
-const PARTS_PER_STEP = 64;
+const PARTS_PER_STEP = 256;
 /** Without a fault for so long, nobody seems to be waiting. */
 const QUIET_MS = 2;
 /** Pages that are there already and are passed over in one step. */
@@ -61,7 +63,8 @@ export class Ahead {
   /** False when nothing can be done now: what is next has to be fetched. */
   #stepOf(session: Session): boolean {
     const quiet = performance.now() - this.#lastDemand > QUIET_MS;
-    let pages = Math.max(1, (quiet ? MAX_FILL_BYTES : STEP_UNDER_DEMAND_BYTES) / session.pageSize);
+    const underDemand = session.aheadOf.wanted ? STEP_OF_WORKING_SET_BYTES : STEP_UNDER_DEMAND_BYTES;
+    let pages = Math.max(1, (quiet ? MAX_FILL_BYTES : underDemand) / session.pageSize);
     for (let part = 0; part < PARTS_PER_STEP && pages > 0 && !session.aheadOf.ended; part++) {
       const done = this.#part(session, pages);
       if (done === 0) return part > 0;
@@ -104,7 +107,8 @@ export function preparation(
     session.recorded = recorder?.takes(session.pageSize) === true;
     const fits = replay?.pageSize === session.pageSize;
     const bounds = fits ? rangesOf(session.regions, replay.extents, session.pageSize) : [];
+    const wanted = bounds.length;
     if (backgroundFill) bounds.push(0, session.pages);
-    session.aheadOf = new PageRanges(bounds);
+    session.aheadOf = new PageRanges(bounds, wanted);
   };
 }

@@ -4,12 +4,20 @@ import type { ServedRegion } from './session.js';
 export class PageRanges {
   /** First page of each range, and the one after its last. */
   readonly #bounds: readonly number[];
+  readonly #wanted: number;
   #range = 0;
   #page: number;
 
-  constructor(bounds: readonly number[]) {
+  /** @param wanted how many of the bounds are of ranges that somebody is expected to ask for; those come first */
+  constructor(bounds: readonly number[], wanted = 0) {
     this.#bounds = bounds;
+    this.#wanted = wanted;
     this.#page = bounds[0] ?? 0;
+  }
+
+  /** Whether the range walked in now is expected to be asked for. */
+  get wanted(): boolean {
+    return this.#range < this.#wanted;
   }
 
   get ended(): boolean {
