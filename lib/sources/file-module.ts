@@ -14,6 +14,9 @@ export function openSource(data: FileSourceData, where: 'serving' | 'fetching'):
   return new FileSource(data, where);
 }
 
+/** What is asked about at once where one part follows closely upon another: a call into the kernel for many. */
+const LOOK_AHEAD_BYTES = 256 * 1024;
+
 /**
  * While it holds a read lease on the file (fcntl(2), F_SETLEASE), nobody can change it: its pages are shown straight
  * from a mapping. Otherwise, and at its partial last page, they are read into a buffer and checked before they are shown.
@@ -25,6 +28,9 @@ class FileSource implements PageSource {
   /** Address of the mapping; 0 without a lease. */
   #mapping = 0;
   #lostLease = false;
+  /** Where what was asked for last ends, and up to where the page cache is known to have what comes after it. */
+  #askedEnd = -LOOK_AHEAD_BYTES;
+  #residentEnd = 0;
   extentOf?: NonNullable<PageSource['extentOf']>;
 
   constructor(data: FileSourceData, where: 'serving' | 'fetching') {
@@ -49,7 +55,20 @@ class FileSource implements PageSource {
 
   addressNow(length: number, offset: number): number {
     if (this.#mapping === 0 || offset + length > this.#data.sizeBytes) return 0;
-    return this.#file.resident(offset, length) ? this.#mapping + offset : 0;
+    return this.#resident(offset, length) ? this.#mapping + offset : 0;
+  }
+
+  #resident(offset: number, length: number): boolean {
+    const gap = offset - this.#askedEnd;
+    const follows = gap >= 0 && gap < LOOK_AHEAD_BYTES;
+    const end = offset + length;
+    this.#askedEnd = end;
+    if (follows && end <= this.#residentEnd) return true;
+    this.#residentEnd = 0;
+    const ahead = Math.min(LOOK_AHEAD_BYTES, this.#data.sizeBytes - offset);
+    if (!follows || ahead <= length || !this.#file.resident(offset, ahead)) return this.#file.resident(offset, length);
+    this.#residentEnd = offset + ahead;
+    return true;
   }
 
   readNow(target: Uint8Array, targetOffset: number, length: number, offset: number): boolean {
@@ -75,6 +94,8 @@ class FileSource implements PageSource {
   }
 
   held(): boolean {
+    // The answers are given: what the page cache has when the next are planned is asked anew.
+    this.#askedEnd = -LOOK_AHEAD_BYTES;
     return this.#mapping !== 0 && this.#file.held();
   }
 
