@@ -28,7 +28,7 @@ test.concurrent.each(['standing', 'halted', 'closed'])('the event loop ends by i
 });
 
 test('the process stays while a guest runs', async () => {
-  const { timedOut } = await runScript(ending, ['main ends', 'running'], { deadlineMs: 1500 });
+  const { timedOut } = await runScript(ending, ['main ends', 'running'], { deadlineMs: 700 });
   expect(timedOut).toBe(true);
 });
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { type FillWay, Kvm, objectSource } from 'userfaultfd';
 import { TouchingGuest } from '../../dist/bench/touching-guest.js';
-import { deadline } from '../support/deadline.js';
+import { deadline, times } from '../support/deadline.js';
 import { Client, PAGE, counting, files, memories, patterns, requiresMemory, serverOf, slow } from './support.js';
 
 const PAGES = 64;
@@ -22,7 +22,7 @@ const served = memories.flatMap(({ kind, modes }) =>
 describe.each(served)('$as', ({ kind, modes, fill }) => {
   it('accesses of the host get the content, page by page', async (context) => {
     requiresMemory(context, kind);
-    const server = await serverOf({ source: slow(1, sizeBytes), fill });
+    const server = await serverOf({ workers: 1, source: slow(1, sizeBytes), fill });
     using client = await new Client(PAGES, kind, { modes }).attach(server);
     expect(await client.read(0, PAGES)).toEqual(patterns(0, PAGES));
     const [stats] = await server.stats();
@@ -35,7 +35,7 @@ describe.each(served)('$as', ({ kind, modes, fill }) => {
 
   it('so do vCPUs, through a plain slot over the mapping', async (context) => {
     requiresMemory(context, kind, 'kvm');
-    const server = await serverOf({ source: slow(1, sizeBytes), fill });
+    const server = await serverOf({ workers: 1, source: slow(1, sizeBytes), fill });
     using client = await new Client(PAGES, kind, { modes }).attach(server);
     using kvm = Kvm.open();
     await using guest = await TouchingGuest.create(kvm, client, { vcpus: 2, cpus: [] });
@@ -58,7 +58,7 @@ describe.each(files)('%s', (kind) => {
     requiresMemory(context, kind);
     for (const modes of [['minor'], ['missing', 'minor']] as const) {
       const source = counting();
-      const server = await serverOf({ source: objectSource(source, { sizeBytes }), faultAround: 16 });
+      const server = await serverOf({ workers: 1, source: objectSource(source, { sizeBytes }), faultAround: 16 });
       using client = new Client(PAGES, kind, { modes });
       await client.cache(0, Buffer.alloc(sizeBytes, 77));
       await client.attach(server, true);
@@ -72,7 +72,7 @@ describe.each(files)('%s', (kind) => {
 
   it('removed while it is fetched: zeroes, not the old content', async (context) => {
     requiresMemory(context, kind);
-    const server = await serverOf({ source: slow(300, sizeBytes) });
+    const server = await serverOf({ workers: 1, source: slow(300, sizeBytes) });
     using client = await new Client(PAGES, kind, { features: ['eventRemove'] }).attach(server);
     const page = PAGES - 1;
     const reading = client.read(page);
@@ -83,7 +83,7 @@ describe.each(files)('%s', (kind) => {
 
   it('registered for missing faults alone, filled by writing: no page shows before all of it is there', async (context) => {
     requiresMemory(context, kind);
-    const server = await serverOf({ source: objectSource(counting(), { sizeBytes }), fill: 'continue' });
+    const server = await serverOf({ workers: 1, source: objectSource(counting(), { sizeBytes }), fill: 'continue' });
     using client = await new Client(PAGES, kind, { modes: ['missing'] }).attach(server);
     // As if half of the page's bytes had been written: nobody may see it so.
     await client.cache(3 * PAGE, Buffer.alloc(PAGE / 2, 77));
@@ -93,9 +93,9 @@ describe.each(files)('%s', (kind) => {
 
   it('threads that fault while pages are dropped see the content or zeroes, and end', async (context) => {
     requiresMemory(context, kind);
-    const server = await serverOf({ source: slow(0, sizeBytes), faultAround: 4 });
+    const server = await serverOf({ workers: 1, source: slow(0, sizeBytes), faultAround: 4 });
     using client = await new Client(PAGES, kind, { features: ['eventRemove'] }).attach(server);
-    for (let round = 0; round < 50; round++) {
+    for (let round = 0; round < Math.max(10, times(50)); round++) {
       const reads = [0, 8, 16, 24].map((first) => client.read(first, 8));
       client.mapping.advise('remove', 0, 32 * PAGE);
       for (const [i, read] of reads.entries()) {
@@ -109,7 +109,7 @@ describe.each(files)('%s', (kind) => {
 
   it('fallocated pages get the content, not the zeroes in the page cache', async (context) => {
     requiresMemory(context, kind);
-    const server = await serverOf({ source: slow(1, sizeBytes), faultAround: 16, fill: 'copy' });
+    const server = await serverOf({ workers: 1, source: slow(1, sizeBytes), faultAround: 16, fill: 'copy' });
     using client = new Client(PAGES, kind);
     client.file!.allocate(0, sizeBytes);
     await client.attach(server);
@@ -118,7 +118,7 @@ describe.each(files)('%s', (kind) => {
 
   it('is drained with content where the page cache held pages of nobody', async (context) => {
     requiresMemory(context, kind);
-    const server = await serverOf({ source: slow(1, sizeBytes), faultAround: 16 });
+    const server = await serverOf({ workers: 1, source: slow(1, sizeBytes), faultAround: 16 });
     using client = new Client(PAGES, kind);
     client.file!.allocate(8 * PAGE, 4 * PAGE);
     await client.attach(server);
