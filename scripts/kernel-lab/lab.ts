@@ -32,7 +32,10 @@ export interface LabOptions {
 }
 
 /** What runs in a guest unless it is said otherwise: whatever the kernel decides. */
-const TESTS = ['test/userfaultfd', 'test/memory', 'test/conformance', 'test/kvm', 'test/server'];
+const TESTS = [
+  ...['test/userfaultfd', 'test/memory', 'test/conformance', 'test/kvm'],
+  ...['test/server/served-memory', 'test/server/fault-server', 'test/server/slow-sources'],
+];
 /** For booting and probing, beside the tests. */
 const BESIDE_MS = 4 * 60_000;
 
