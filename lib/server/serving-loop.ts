@@ -14,6 +14,7 @@ import { FaultTrace } from './fault-trace.js';
 import { Fetches } from './fetches.js';
 import { Measures } from './measures.js';
 import type { FromServing, ServingOptions, ToServing } from './messages.js';
+import { Orphans } from './orphans.js';
 import { PageFiller } from './page-filler.js';
 import type { PageSource } from './page-source.js';
 import type { FaultPolicy } from './policy.js';
@@ -49,6 +50,7 @@ export class ServingLoop {
   readonly #ahead: Ahead;
   readonly #arrivals: Arrivals;
   readonly #sessions: Sessions;
+  readonly #orphans: Orphans;
   readonly #measures: Measures | undefined;
   readonly #trace: FaultTrace | undefined;
   #drainProgress = false;
@@ -87,6 +89,7 @@ export class ServingLoop {
       fetches.cancel(session);
     });
     this.#sessions = sessions;
+    this.#orphans = new Orphans(this.#queue, sessions);
     const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
@@ -165,7 +168,9 @@ export class ServingLoop {
   #timeout(): number {
     if (this.#drainProgress || this.#aheadProgress) return 0;
     if (this.#settling.retries.length > 0) return RETRY_MS;
-    return this.#sessions.attention.size > 0 || this.#sessions.unreadable.size > 0 ? DEADLINE_MS : IDLE;
+    const { attention, unreadable, orphans } = this.#sessions;
+    if (orphans.size > 0 && this.#orphans.looking) return RETRY_MS;
+    return attention.size > 0 || unreadable.size > 0 ? DEADLINE_MS : IDLE;
   }
 
   /** The check that comes after reading and before anything becomes visible. */
@@ -312,16 +317,14 @@ export class ServingLoop {
     }
   }
 
-  /** Deadlines and orphans, every DEADLINE_MS at most. */
+  /** Orphans, and deadlines, these every DEADLINE_MS at most. */
   #tick(): void {
     const { attention, orphans, unreadable } = this.#sessions;
     if (attention.size === 0 && orphans.size === 0 && unreadable.size === 0) return;
     const now = performance.now();
+    if (orphans.size > 0) this.#orphans.check(now);
     if (now - this.#lastTick < DEADLINE_MS) return;
     this.#lastTick = now;
-    for (const session of this.#sessions.orphans) {
-      if (this.#queue.alive(session.slot) === 0) this.#sessions.detach(session, 'gone');
-    }
     this.#deadlines.check(now);
   }
 
