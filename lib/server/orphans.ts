@@ -40,6 +40,11 @@ export class Orphans {
     return this.#looking;
   }
 
+  /** Whether `check` has nothing to do. */
+  get none(): boolean {
+    return this.#sessions.orphans.size === 0 && !this.#looking;
+  }
+
   check(now: number): void {
     if (now < this.#next) return;
     const all = now >= this.#nextOfAll;
@@ -58,7 +63,7 @@ export class Orphans {
         questions -= this.#look(session, look, Math.max(1, questions));
       }
     }
-    this.#next = this.#looking ? now + LOOK_MS : this.#nextOfAll;
+    this.#next = this.looking ? now + LOOK_MS : this.#nextOfAll;
   }
 
   /** Returns how many questions it took. */

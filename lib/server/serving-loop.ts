@@ -80,7 +80,7 @@ export class ServingLoop {
     const flush = this.#flush;
     const post = this.#post;
     const sourceFailure = () => this.#sourceFailure;
-    const { faultDeadlineMs, onFailure, sourceSizeBytes } = options;
+    const { faultDeadlineMs, onFailure, sourceSizeBytes, demandBytes } = options;
     const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
     const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#fetches = fetches;
@@ -93,11 +93,10 @@ export class ServingLoop {
     const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
-    const { demandBytes } = options;
-    const parts = { answers, filler, fetches, policy, recorder, demandBytes, faultDeadlineMs, sourceFailure, flush };
-    this.#decider = new FaultDecider(parts);
+    const parts = { answers, fetches, faultDeadlineMs, sourceFailure, flush };
+    this.#decider = new FaultDecider({ ...parts, filler, policy, recorder, demandBytes });
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
-    this.#draining = new Draining({ answers, unasked, fetches, sessions, faultDeadlineMs, sourceFailure, flush });
+    this.#draining = new Draining({ ...parts, queue: this.#queue, unasked, sessions });
     this.#ahead = new Ahead({ unasked, fetches, sessions });
     this.#settling = this.#newSettling();
     this.#arrivals = this.#newArrivals();
@@ -167,10 +166,8 @@ export class ServingLoop {
 
   #timeout(): number {
     if (this.#drainProgress || this.#aheadProgress) return 0;
-    if (this.#settling.retries.length > 0) return RETRY_MS;
-    const { attention, unreadable, orphans } = this.#sessions;
-    if (orphans.size > 0 && this.#orphans.looking) return RETRY_MS;
-    return attention.size > 0 || unreadable.size > 0 ? DEADLINE_MS : IDLE;
+    if (this.#settling.retries.length > 0 || this.#orphans.looking) return RETRY_MS;
+    return this.#sessions.attention.size > 0 || this.#sessions.unreadable.size > 0 ? DEADLINE_MS : IDLE;
   }
 
   /** The check that comes after reading and before anything becomes visible. */
@@ -319,10 +316,10 @@ export class ServingLoop {
 
   /** Orphans, and deadlines, these every DEADLINE_MS at most. */
   #tick(): void {
-    const { attention, orphans, unreadable } = this.#sessions;
-    if (attention.size === 0 && orphans.size === 0 && unreadable.size === 0) return;
+    const { attention, unreadable } = this.#sessions;
+    if (attention.size === 0 && this.#orphans.none && unreadable.size === 0) return;
     const now = performance.now();
-    if (orphans.size > 0) this.#orphans.check(now);
+    this.#orphans.check(now);
     if (now - this.#lastTick < DEADLINE_MS) return;
     this.#lastTick = now;
     this.#deadlines.check(now);
