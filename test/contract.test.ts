@@ -57,6 +57,7 @@ const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>>
     add: true,
     remove: true,
     mute: true,
+    unregisteredBefore: true,
     alive: true,
     answer: true,
     answerAndWait: true,

@@ -120,6 +120,11 @@ export interface NativeFaultQueue {
   remove(slot: number): number;
   mute(slot: number): number;
   alive(slot: number): number;
+  /**
+   * How many of `count` pages, `stride` bytes apart, come before the first that is registered with a userfaultfd, whichever
+   * it is, of the address space behind the slot. -ESRCH when that is gone.
+   */
+  unregisteredBefore(slot: number, start: number, stride: number, count: number): number;
   answer(rows: number): boolean;
   /** Reads and writes the control block: `QueueControl`. */
   answerAndWait(): void;

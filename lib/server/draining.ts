@@ -1,18 +1,21 @@
 // Filling everything that is absent, behind demand: what a server owes its clients before it may go away.
 import { messageOf } from '../errors.js';
-import { AnswerOp } from '../native/contract.js';
+import { AnswerOp, type NativeFaultQueue } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
 import type { Fetches } from './fetches.js';
 import { MAX_FILL_BYTES } from './page-filler.js';
 import { PageState } from './page-states.js';
-import type { Session } from './session.js';
+import type { ServedRegion, Session } from './session.js';
 import type { Sessions } from './sessions.js';
 import type { Unasked } from './unasked.js';
 
 /** As many answers, of less than a microsecond each. */
 const DROPPED_PER_STEP = 512;
+/** As many questions, of less than half a microsecond each. */
+const ASKED_PER_STEP = 1024;
 
 export interface DrainingParts {
+  readonly queue: NativeFaultQueue;
   readonly answers: AnswerBlock;
   readonly unasked: Unasked;
   readonly fetches: Fetches;
@@ -62,6 +65,7 @@ export class Draining {
     if (page < 0) page = this.#next(session, 0);
     if (page < 0) return false;
     const region = session.regionOfPage(page);
+    if (session.unmapped && this.#passUnmapped(session, region, page)) return true;
     const limit = Math.min(MAX_FILL_BYTES / session.pageSize, region.firstPage + region.pages - page);
     // At a page that fell short before, one at a time.
     const again = page < session.drainCursor;
@@ -77,6 +81,21 @@ export class Draining {
       if (pages === 1) session.leaveToDeadline(page, messageOf(error), this.#parts.faultDeadlineMs, false);
       return true;
     }
+  }
+
+  /**
+   * Absent pages from `page` on that are not registered any more: there is nothing to complete, and nothing to be read.
+   * False when that one is.
+   */
+  #passUnmapped(session: Session, region: ServedRegion, page: number): boolean {
+    const limit = Math.min(ASKED_PER_STEP, region.firstPage + region.pages - page);
+    const absent = session.states.run(PageState.absent, page, limit);
+    const address = session.addressOf(region, page);
+    const pages = this.#parts.queue.unregisteredBefore(session.slot, address, session.pageSize, absent);
+    if (pages <= 0) return false;
+    session.states.set(page, pages, PageState.removed);
+    session.drainCursor = Math.max(session.drainCursor, page + pages);
+    return true;
   }
 
   /** Pages that the client has dropped would show what is behind them once nobody is asked any more. */

@@ -67,7 +67,7 @@ export interface Attachment {
 /** The events of a `FaultServer`, each with its arguments. */
 export interface ServerEvents {
   attached: [session: number];
-  /** A session is over: its process is gone, it was drained, or released. */
+  /** A session is over: its process or its memory is gone, it was drained, or released. */
   detached: [session: number, why: 'gone' | 'drained' | 'released', stats: SessionSummary];
   /** Nothing more of the session is answered; the policy acts on each fault at its deadline. */
   parked: [session: number, reason: string];

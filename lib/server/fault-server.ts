@@ -141,7 +141,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.#sessions.get(session)?.worker.send({ type: 'release', session });
   }
 
-  /** The client's connection is closed: the session ends when its address space does. */
+  /** The client's connection is closed: the session ends with the process, or once none of its memory is registered. */
   orphan(session: number): void {
     this.#sessions.get(session)?.worker.send({ type: 'orphaned', session });
   }

@@ -14,6 +14,7 @@ import { FaultTrace } from './fault-trace.js';
 import { Fetches } from './fetches.js';
 import { Measures } from './measures.js';
 import type { FromServing, ServingOptions, ToServing } from './messages.js';
+import { Orphans } from './orphans.js';
 import { PageFiller } from './page-filler.js';
 import type { PageSource } from './page-source.js';
 import type { FaultPolicy } from './policy.js';
@@ -49,6 +50,7 @@ export class ServingLoop {
   readonly #ahead: Ahead;
   readonly #arrivals: Arrivals;
   readonly #sessions: Sessions;
+  readonly #orphans: Orphans;
   readonly #measures: Measures | undefined;
   readonly #trace: FaultTrace | undefined;
   #drainProgress = false;
@@ -78,7 +80,7 @@ export class ServingLoop {
     const flush = this.#flush;
     const post = this.#post;
     const sourceFailure = () => this.#sourceFailure;
-    const { faultDeadlineMs, onFailure, sourceSizeBytes } = options;
+    const { faultDeadlineMs, onFailure, sourceSizeBytes, demandBytes } = options;
     const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
     const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#fetches = fetches;
@@ -87,14 +89,14 @@ export class ServingLoop {
       fetches.cancel(session);
     });
     this.#sessions = sessions;
+    this.#orphans = new Orphans(this.#queue, sessions);
     const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
-    const { demandBytes } = options;
-    const parts = { answers, filler, fetches, policy, recorder, demandBytes, faultDeadlineMs, sourceFailure, flush };
-    this.#decider = new FaultDecider(parts);
+    const parts = { answers, fetches, faultDeadlineMs, sourceFailure, flush };
+    this.#decider = new FaultDecider({ ...parts, filler, policy, recorder, demandBytes });
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
-    this.#draining = new Draining({ answers, unasked, fetches, sessions, faultDeadlineMs, sourceFailure, flush });
+    this.#draining = new Draining({ ...parts, queue: this.#queue, unasked, sessions });
     this.#ahead = new Ahead({ unasked, fetches, sessions });
     this.#settling = this.#newSettling();
     this.#arrivals = this.#newArrivals();
@@ -164,7 +166,7 @@ export class ServingLoop {
 
   #timeout(): number {
     if (this.#drainProgress || this.#aheadProgress) return 0;
-    if (this.#settling.retries.length > 0) return RETRY_MS;
+    if (this.#settling.retries.length > 0 || this.#orphans.looking) return RETRY_MS;
     return this.#sessions.attention.size > 0 || this.#sessions.unreadable.size > 0 ? DEADLINE_MS : IDLE;
   }
 
@@ -312,16 +314,14 @@ export class ServingLoop {
     }
   }
 
-  /** Deadlines and orphans, every DEADLINE_MS at most. */
+  /** Orphans, and deadlines, these every DEADLINE_MS at most. */
   #tick(): void {
-    const { attention, orphans, unreadable } = this.#sessions;
-    if (attention.size === 0 && orphans.size === 0 && unreadable.size === 0) return;
+    const { attention, unreadable } = this.#sessions;
+    if (attention.size === 0 && this.#orphans.none && unreadable.size === 0) return;
     const now = performance.now();
+    this.#orphans.check(now);
     if (now - this.#lastTick < DEADLINE_MS) return;
     this.#lastTick = now;
-    for (const session of this.#sessions.orphans) {
-      if (this.#queue.alive(session.slot) === 0) this.#sessions.detach(session, 'gone');
-    }
     this.#deadlines.check(now);
   }
 

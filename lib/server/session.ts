@@ -52,6 +52,8 @@ export class Session {
   fetchesUnderWay = 0;
   /** Where the next absent page is looked for while draining. */
   drainCursor = 0;
+  /** An answer has found a page that is not registered any more: others may not be either. */
+  unmapped = false;
   /** What is brought before anybody asks for it. */
   aheadOf = new PageRanges([]);
   /** Where it is noted how long faults had to wait. */

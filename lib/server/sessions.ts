@@ -14,7 +14,7 @@ export class Sessions {
   readonly #bySlot: (Session | undefined)[] = [];
   /** With faults that wait. */
   readonly attention = new Set<Session>();
-  /** Whose client has closed its connection: over when the address space is gone. */
+  /** Whose client has closed its connection: over when none of its memory is left. */
   readonly orphans = new Set<Session>();
   /** To be completed. */
   readonly toDrain = new Set<Session>();

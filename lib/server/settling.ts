@@ -153,6 +153,7 @@ export class Settling {
 
   /** A fill nobody asked for: only what can be known for certain is noted. */
   #shortUnasked(session: Session, op: number, first: number, pages: number, result: number): void {
+    if (result === ENOENT) session.unmapped = true;
     if (pages > 1) return;
     // Unmapped, or beyond the end of the memory: there is no page to complete.
     const none = op === AnswerOp.zeropage ? PageState.zero : PageState.removed;

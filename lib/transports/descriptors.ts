@@ -4,7 +4,7 @@ import { readFileSync, readlinkSync } from 'node:fs';
 import { UffdError } from '../errors.js';
 import { Memfd, Seal } from '../memory/memfd.js';
 import { native } from '../native/load.js';
-import { parseFdinfo } from '../userfaultfd/fdinfo.js';
+import { readFdinfo } from '../userfaultfd/fdinfo.js';
 import { Feature, featureNames } from '../userfaultfd/features.js';
 
 const O_ACCMODE = 0o3;
@@ -27,7 +27,7 @@ function openFlags(fdinfo: string): number {
 export function checkUserfaultfd(fd: number): void {
   const link = linkOf(fd);
   if (link !== 'anon_inode:[userfaultfd]') refuse(`the first descriptor is not a userfaultfd but ${link}`);
-  const { nonBlocking, apiDone, features } = parseFdinfo(fd);
+  const { nonBlocking, apiDone, features } = readFdinfo(fd);
   if (!nonBlocking) refuse('the userfaultfd is blocking: open it with O_NONBLOCK');
   if (!apiDone) refuse('UFFDIO_API has not been done on the userfaultfd');
   const unserved = features & UNSERVED;

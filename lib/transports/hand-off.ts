@@ -58,7 +58,7 @@ export class Handoff implements Disposable {
     this.done.catch(() => undefined);
   }
 
-  /** Ends the connection: the server then waits for this process's end. */
+  /** Ends the connection: the server goes on until none of the memory is registered any more, or this process ends. */
   close(): void {
     this.#close();
     this.#connection.close();

@@ -17,7 +17,7 @@ export interface Fdinfo {
 }
 
 /** @throws UffdError ERR_INVALID_ARGUMENT for a descriptor that is not a userfaultfd */
-export function parseFdinfo(fd: number): Fdinfo {
+export function readFdinfo(fd: number): Fdinfo {
   let link: string;
   try {
     link = readlinkSync(`/proc/self/fd/${fd}`);
@@ -27,14 +27,18 @@ export function parseFdinfo(fd: number): Fdinfo {
   if (link !== 'anon_inode:[userfaultfd]') {
     throw new UffdError('ERR_INVALID_ARGUMENT', `the descriptor is not a userfaultfd but ${link}`);
   }
-  const text = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
+  return parseFdinfo(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'));
+}
+
+/** What is missing, or not as the kernel writes it, counts as nothing: UFFDIO_API not done, no flags, no messages. */
+export function parseFdinfo(text: string): Fdinfo {
   const field = (pattern: RegExp) => pattern.exec(text)?.[1] ?? '0';
-  const features = BigInt(`0x${field(/^API:\s*[0-9a-f]+:([0-9a-f]+):/m)}`);
+  const features = BigInt(`0x${field(/^API:[\t ]*aa:([0-9a-f]{1,16}):[0-9a-f]{1,16}$/m)}`);
   return {
-    nonBlocking: (parseInt(field(/^flags:\s*([0-7]+)/m), 8) & O_NONBLOCK) !== 0,
+    nonBlocking: (parseInt(field(/^flags:[\t ]*([0-7]{1,11})$/m), 8) & O_NONBLOCK) !== 0,
     apiDone: (features & API_DONE) !== 0n,
     features: features & ~API_DONE,
-    pending: Number(field(/^pending:\s*(\d+)/m)),
-    total: Number(field(/^total:\s*(\d+)/m)),
+    pending: Number(field(/^pending:[\t ]*(\d{1,15})$/m)),
+    total: Number(field(/^total:[\t ]*(\d{1,15})$/m)),
   };
 }

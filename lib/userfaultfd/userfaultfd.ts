@@ -16,7 +16,7 @@ import {
 } from './answers.js';
 import type { FaultEvent } from './events.js';
 import { FaultReader } from './fault-reader.js';
-import { parseFdinfo } from './fdinfo.js';
+import { readFdinfo } from './fdinfo.js';
 import { type FeatureName, answerNames, featureMask, featureNames, registerMask } from './features.js';
 import { type OpenRoute, availableFeatures, handshake, openUserfaultfd } from './open.js';
 import type { Outcome } from './outcome.js';
@@ -112,7 +112,7 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
    * @throws UffdError ERR_INVALID_ARGUMENT when it is something else; then the descriptor stays the caller's
    */
   static adopt(fd: number, registered: readonly AddressRange[] = []): Userfaultfd {
-    const { features, apiDone, nonBlocking } = parseFdinfo(fd);
+    const { features, apiDone, nonBlocking } = readFdinfo(fd);
     if (!apiDone) throw new UffdError('ERR_INVALID_ARGUMENT', 'UFFDIO_API has not been done on the userfaultfd');
     if (!nonBlocking)
       throw new UffdError('ERR_INVALID_ARGUMENT', 'the userfaultfd is blocking: open it with O_NONBLOCK');
@@ -145,7 +145,7 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
 
   /** How many messages wait in the kernel (/proc/self/fdinfo). */
   get queue(): QueueStatus {
-    const { pending, total } = parseFdinfo(this.fd);
+    const { pending, total } = readFdinfo(this.fd);
     return { pending, total };
   }
 

@@ -13,6 +13,7 @@ Napi::Function FaultQueueObject::define(Napi::Env env) {
                          InstanceMethod<&FaultQueueObject::remove>("remove"),
                          InstanceMethod<&FaultQueueObject::mute>("mute"),
                          InstanceMethod<&FaultQueueObject::alive>("alive"),
+                         InstanceMethod<&FaultQueueObject::unregistered_before>("unregisteredBefore"),
                          InstanceMethod<&FaultQueueObject::answer>("answer"),
                          InstanceMethod<&FaultQueueObject::close>("close"),
                      });
@@ -77,6 +78,19 @@ Napi::Value FaultQueueObject::alive(const Napi::CallbackInfo& info) {
   if (!args.ok()) return info.Env().Undefined();
   int fd = queue_.userfaultfd_of(slot);
   return Napi::Number::New(info.Env(), userfaultfd::address_space_alive(fd));
+}
+
+// unregisteredBefore(slot, start, stride, count) -> pages, or -errno
+Napi::Value FaultQueueObject::unregistered_before(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int slot = static_cast<int>(args.integer(0));
+  uint64_t start = static_cast<uint64_t>(args.integer(1));
+  uint64_t stride = static_cast<uint64_t>(args.integer(2));
+  int64_t count = args.integer(3);
+  if (!args.ok()) return info.Env().Undefined();
+  int fd = queue_.userfaultfd_of(slot);
+  return Napi::Number::New(info.Env(),
+                           static_cast<double>(userfaultfd::unregistered_before(fd, start, stride, count)));
 }
 
 // answer(count) -> whether all were done in full; the results are in the rows

@@ -19,6 +19,7 @@ class FaultQueueObject : public Napi::ObjectWrap<FaultQueueObject> {
   Napi::Value remove(const Napi::CallbackInfo& info);
   Napi::Value mute(const Napi::CallbackInfo& info);
   Napi::Value alive(const Napi::CallbackInfo& info);
+  Napi::Value unregistered_before(const Napi::CallbackInfo& info);
   Napi::Value answer(const Napi::CallbackInfo& info);
   static napi_value answer_and_wait(napi_env env, napi_callback_info info);
   Napi::Value close(const Napi::CallbackInfo& info);

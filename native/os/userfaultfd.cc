@@ -1,5 +1,6 @@
 #include "userfaultfd.h"
 
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -126,6 +127,23 @@ int address_space_alive(int fd) {
   if (result == -ESRCH) return 0;
   if (result >= 0 || result == -ENOENT || result == -EAGAIN) return 1;
   return static_cast<int>(result);
+}
+
+int64_t unregistered_before(int fd, uint64_t start, uint64_t stride, int64_t count) {
+  // COPY looks for a registered mapping first (ENOENT). Then it refuses to write-protect in one that is not registered
+  // for that (EINVAL), and in one that is, it cannot read the source (EFAULT): nothing is ever filled. Of a huge page
+  // only a part is asked for, which is EINVAL as well.
+  uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  static const void* const unreadable = ::mmap(nullptr, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (unreadable == MAP_FAILED) return 0;
+  uint64_t source = reinterpret_cast<uint64_t>(unreadable);
+  for (int64_t i = 0; i < count; i++) {
+    uint64_t at = start + static_cast<uint64_t>(i) * stride;
+    int64_t result = copy(fd, at, source, page, UFFDIO_COPY_MODE_WP | UFFDIO_COPY_MODE_DONTWAKE);
+    if (result == -ESRCH) return -ESRCH;
+    if (result != -ENOENT) return i;
+  }
+  return count;
 }
 
 }  // namespace uffd::userfaultfd

@@ -54,4 +54,9 @@ int read_messages(int fd, uffd_msg* messages, int capacity);
 // cannot tell.
 int address_space_alive(int fd);
 
+// How many of `count` pages, `stride` bytes apart from `start` on, come before the first that is registered with some
+// userfaultfd of that address space, or about which the kernel does not say. Nothing changes. -ESRCH when the address
+// space is gone.
+int64_t unregistered_before(int fd, uint64_t start, uint64_t stride, int64_t count);
+
 }  // namespace uffd::userfaultfd

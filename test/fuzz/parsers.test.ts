@@ -8,8 +8,9 @@ import { cloneMemoryOf, parseClone } from '../../dist/transports/clones.js';
 import { parseHandshake } from '../../dist/transports/dialects.js';
 import { HandshakeCollector } from '../../dist/transports/handshake.js';
 import { checkMappings, type WireMapping } from '../../dist/transports/mappings.js';
+import { parseFdinfo } from '../../dist/userfaultfd/fdinfo.js';
 import { Random, mutated, seed } from './mutations.js';
-import { handshakes, smaps, workingSets } from './seeds.js';
+import { fdinfos, handshakes, smaps, workingSets } from './seeds.js';
 
 const PAGE = 4096;
 const SOURCE_BYTES = 2 ** 32;
@@ -83,6 +84,21 @@ const targets: readonly Target[] = [
     parse: (bytes) => {
       const { sharedBytes, privateBytes } = cloneMemoryOf(bytes.toString('latin1'), [{ start: 0n, size: 2 ** 48 }]);
       expect(Number.isFinite(sharedBytes) && Number.isFinite(privateBytes)).toBe(true);
+    },
+    codes: [],
+  },
+  {
+    name: 'what the kernel says of a userfaultfd',
+    seeds: fdinfos,
+    parse: (bytes) => {
+      const { apiDone, features, pending, total } = parseFdinfo(bytes.toString('latin1'));
+      expect(Number.isSafeInteger(pending) && Number.isSafeInteger(total)).toBe(true);
+      // Only a whole line of the kernel's says that UFFDIO_API is done, and it says with what.
+      const lines = bytes.toString('latin1').split(/[\n\r\u2028\u2029]/);
+      const line = `API:aa:${(features | (apiDone ? 1n << 31n : 0n)).toString(16)}:`;
+      const said = lines.map((one) => one.replace(/^API:[\t ]*aa:0*(?=[0-9a-f]+:)/, 'API:aa:'));
+      if (apiDone || features > 0n) expect(said.some((one) => one.startsWith(line))).toBe(true);
+      else expect(features).toBe(0n);
     },
     codes: [],
   },

@@ -23,3 +23,9 @@ export const smaps = [
   '7f0000000000-7f0000100000 rw-p 00000000 00:01 1234                       /memfd:uffd-backing (deleted)\n' +
     'Size:               1024 kB\nRss:                 512 kB\nAnonymous:           128 kB\nVmFlags: rd wr mr mw me um\n',
 ];
+
+export const fdinfos = [
+  'pos:\t0\nflags:\t02004000\nmnt_id:\t16\nino:\t1057\npending:\t0\ntotal:\t0\nAPI:\taa:0:80000000000001ff\n',
+  'pos:\t0\nflags:\t02004000\nmnt_id:\t16\nino:\t1057\npending:\t3\ntotal:\t17\nAPI:\taa:80000108:80000000000001ff\n',
+  'pos:\t0\nflags:\t02000000\nmnt_id:\t16\nino:\t1057\npending:\t1\ntotal:\t1\nAPI:\taa:80000000:80000000000003ff\n',
+];

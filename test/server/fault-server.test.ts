@@ -2,9 +2,9 @@
 import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { FaultServer, moduleSource } from 'userfaultfd';
-import { times } from '../support/deadline.js';
-import { Client, PAGE, patterns, serverOf, slow } from './support.js';
+import { FaultServer, moduleSource, objectSource } from 'userfaultfd';
+import { milliseconds, times } from '../support/deadline.js';
+import { Client, PAGE, counting, patterns, serverOf, slow } from './support.js';
 
 const PAGES = 64;
 const sizeBytes = PAGES * PAGE;
@@ -45,12 +45,48 @@ describe('sessions', () => {
 });
 
 describe('a client that', () => {
-  it('has unmapped its memory but lives: drained all the same', async () => {
-    const server = await serverOf({ source: slow(1, sizeBytes), faultAround: 16 });
-    const client = await new Client(PAGES).attach(server);
+  it.each(['anonymous', 'shmem'] as const)(
+    'has unmapped its memory but lives: drained all the same, %s',
+    async (kind) => {
+      const server = await serverOf({ source: slow(1, sizeBytes), faultAround: 16 });
+      const client = await new Client(PAGES, kind).attach(server);
+      client.mapping.unmap();
+      await server.drain(milliseconds(5000));
+      client[Symbol.dispose]();
+    },
+  );
+
+  it('has unmapped a great deal: drained without reading it, or trying it page by page', async () => {
+    const pages = 2 ** 18;
+    const source = counting();
+    const server = await serverOf({ source: objectSource(source, { sizeBytes: pages * PAGE }), faultAround: 16 });
+    const client = await new Client(pages, 'anonymous').attach(server);
     client.mapping.unmap();
-    await server.drain(5000);
+    await server.drain(milliseconds(20_000));
     client[Symbol.dispose]();
+    expect(source.reads.size).toBeLessThan(pages / 16);
+  });
+
+  it('has unregistered parts of its memory: drained, the content in all the others and nothing in these', async () => {
+    const pages = 4096;
+    const source = counting();
+    const server = await serverOf({ source: objectSource(source, { sizeBytes: pages * PAGE }), faultAround: 16 });
+    using client = await new Client(pages, 'anonymous').attach(server);
+    // Less than an answer has, more than a step asks for, to the end, and every other page.
+    const parts: (readonly [number, number])[] = [
+      [3, 5],
+      [100, 1400],
+      [4000, 4096],
+    ];
+    for (let page = 2000; page < 2064; page += 2) parts.push([page, page + 1]);
+    for (const [from, to] of parts) {
+      const start = client.mapping.address + BigInt(from * PAGE);
+      client.userfaultfd.unregister({ start, lengthBytes: (to - from) * PAGE });
+    }
+    await server.drain(milliseconds(20_000));
+    const expected = patterns(0, pages);
+    for (const [from, to] of parts) expected.fill(0, from, to);
+    expect(await client.read(0, pages)).toEqual(expected);
   });
 
   it('comes and goes while the server is closed: no error', async () => {
