@@ -83,4 +83,14 @@ describe('slow sources', () => {
     });
     expect(other.session).toBe(1);
   });
+
+  it('a page in front of those that were fetched is there already: who waits for one of them is not forgotten', async () => {
+    const source = counting(50);
+    const server = await serverOf({ source: objectSource(source, { sizeBytes }), faultAround: 16 });
+    using client = await new Client(PAGES).attach(server);
+    await client.cache(0, Buffer.alloc(PAGE, 99));
+    const reads = await Promise.all([5, 9, 15].map((page) => client.read(page)));
+    expect(reads).toEqual([5, 9, 15].map((page) => patterns(page, 1)));
+    expect(await client.read(0, PAGES)).toEqual(patterns(0, PAGES));
+  });
 });
