@@ -78,7 +78,7 @@ export class ServingLoop {
     const flush = this.#flush;
     const post = this.#post;
     const sourceFailure = () => this.#sourceFailure;
-    const { faultDeadlineMs, onFailure, sourceSizeBytes } = options;
+    const { faultDeadlineMs, onFailure, sourceSizeBytes, demandBytes, backgroundBytes } = options;
     const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
     const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#fetches = fetches;
@@ -90,11 +90,11 @@ export class ServingLoop {
     const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
-    const { demandBytes } = options;
     const parts = { answers, filler, fetches, policy, recorder, demandBytes, faultDeadlineMs, sourceFailure, flush };
     this.#decider = new FaultDecider(parts);
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
-    this.#draining = new Draining({ answers, unasked, fetches, sessions, faultDeadlineMs, sourceFailure, flush });
+    const completing = { answers, unasked, fetches, sessions, faultDeadlineMs, backgroundBytes, sourceFailure, flush };
+    this.#draining = new Draining(completing);
     this.#ahead = new Ahead({ unasked, fetches, sessions });
     this.#settling = this.#newSettling();
     this.#arrivals = this.#newArrivals();
