@@ -14,14 +14,10 @@ export { type StopOptions, Vm } from './kvm/vm.js';
 export { isSupported, type Support } from './supported.js';
 export type { AnswerName, FillWay, MemoryKind, RegisterModeName, Since } from './memory/kinds/kind.js';
 export { memoryKinds } from './memory/kinds/kinds.js';
-export {
-  type AccessOptions,
-  type AdviceName,
-  type MapOptions,
-  type MappableMemory,
-  Mapping,
-  type Protection,
-} from './memory/mapping.js';
+export type { AccessOptions } from './memory/access.js';
+export type { AdviceName } from './memory/advice.js';
+export type { MapOptions, MappableMemory, Protection } from './memory/map-options.js';
+export { Mapping } from './memory/mapping.js';
 export { type Extent, type HugePageSize, Memfd, type MemfdOptions, type SealName } from './memory/memfd.js';
 export { type MemoryPolicy, type PolicyMode } from './memory/mempolicy.js';
 export {

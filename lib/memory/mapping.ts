@@ -1,88 +1,24 @@
 // A range of this process's address space: mapped, accessed on native threads, unmapped.
 import { constants } from 'node:buffer';
-import { addAbortListener } from 'node:events';
-import { KernelError, MemoryFaultError, UffdError, checked } from '../errors.js';
-import { AccessKind, AccessOutcome, type NativeMapping } from '../native/contract.js';
+import { KernelError, UffdError, checked } from '../errors.js';
+import type { AccessKind, NativeMapping } from '../native/contract.js';
 import { native } from '../native/load.js';
+import { type AccessOptions, access } from './access.js';
+import { Advice, type AdviceName } from './advice.js';
 import { anonymous } from './kinds/anonymous.js';
 import type { MemoryKind } from './kinds/kind.js';
 import { shmem } from './kinds/shmem.js';
 import { file } from './kinds/unserved.js';
-import { type MemoryPolicy, nodeMask, policyModes, policyOf } from './mempolicy.js';
+import { type MapOptions, type MappableMemory, type Protection, mapFlags, protections } from './map-options.js';
+import { type MemoryPolicy, policyArguments, policyOf } from './mempolicy.js';
 import { pageSize, roundUpToPages } from './page-size.js';
-
-const PROT = { none: 0, read: 1, write: 2, exec: 4 } as const;
-const MAP = { shared: 1, private: 2, anonymous: 0x20, noReserve: 0x4000, populate: 0x8000 } as const;
-
-/** madvise(2) advice; populateRead and populateWrite since 5.14, collapse since 6.1, guards since 6.13. */
-export const Advice = {
-  normal: 0,
-  random: 1,
-  sequential: 2,
-  willNeed: 3,
-  dontNeed: 4,
-  free: 8,
-  remove: 9,
-  hugePage: 14,
-  noHugePage: 15,
-  cold: 20,
-  pageOut: 21,
-  populateRead: 22,
-  populateWrite: 23,
-  collapse: 25,
-  guardInstall: 102,
-  guardRemove: 103,
-} as const;
-/** Names of madvise(2) advice. */
-export type AdviceName = keyof typeof Advice;
-/** What may be done to the pages (mprotect(2)). */
-export type Protection = 'none' | 'read' | 'readwrite';
-
-const protections: Record<Protection, number> = { none: PROT.none, read: PROT.read, readwrite: PROT.read | PROT.write };
-
-/** What can be mapped: a `Memfd`, a guest_memfd. */
-export interface MappableMemory {
-  readonly fd: number;
-  readonly sizeBytes: number;
-  readonly pageSize: number;
-  /** What a mapping of it can be registered for and answered with. */
-  kindOfMapping(shared: boolean): MemoryKind;
-}
-
-/** What of a memory is mapped, and how (mmap(2)). */
-export interface MapOptions {
-  /** Default: the whole memfd. */
-  readonly lengthBytes?: number;
-  /** Offset in the memfd, a multiple of its page size. Default 0. */
-  readonly offset?: number;
-  /** Shared with everybody who maps the memfd, or a private copy on write. Default true. */
-  readonly shared?: boolean;
-  /** Default `readwrite`. */
-  readonly protection?: Protection;
-  /** Fault all pages in now (MAP_POPULATE). Default false. */
-  readonly populate?: boolean;
-  /** Reserve no huge pages (MAP_NORESERVE): an access without one is SIGBUS. Default false. */
-  readonly noReserve?: boolean;
-}
-
-/** How an access can be ended. */
-export interface AccessOptions {
-  /** Calls the thread back from a page that is not served; the promise rejects with the signal's reason. */
-  readonly signal?: AbortSignal;
-}
-
-/** What a thread can do to a mapping and wait in until somebody has read a message. */
-export type MemoryChange = 'remove' | 'unmap' | 'remap' | 'populate';
-
-/** What a mapping must know of whoever has it registered; the userfaultfd side implements it. */
-export interface Registration {
-  /** True while an madvise of this thread could wait for an event that only this thread reads. */
-  wouldDeadlock(change: MemoryChange): boolean;
-}
+import type { MemoryChange, Registration } from './registration.js';
 
 /**
  * A mapping of this process (mmap(2)). Its bytes are reached by `read`, `write` and `touch`, each on a native thread of
- * its own: a page that waits for a fault handler blocks that thread, never the event loop or the libuv pool.
+ * its own: a page that waits for a fault handler blocks that thread, never the event loop or the libuv pool. Offsets and
+ * lengths are bytes from the start of the mapping; a range that is not inside it is ERR_OUT_OF_RANGE, and anything of a
+ * mapping that was unmapped ERR_CLOSED.
  */
 export class Mapping implements Disposable {
   readonly #native: NativeMapping;
@@ -90,6 +26,7 @@ export class Mapping implements Disposable {
   #viewed = false;
   #unmapped = false;
   #address: bigint;
+  /** Bytes, a multiple of `pageSize`. */
   readonly lengthBytes: number;
   /** Bytes of one page: a huge page for hugetlb memory. */
   readonly pageSize: number;
@@ -104,38 +41,44 @@ export class Mapping implements Disposable {
     this.kind = kind;
   }
 
-  /** Maps a memfd. @throws KernelError of mmap(2): ENOMEM when huge pages cannot be reserved */
+  /**
+   * mmap(2) of a memfd or a guest_memfd.
+   * @throws KernelError ENOMEM (huge pages cannot be reserved, or too many mappings: vm.max_map_count), EINVAL (`offset`
+   *   is no multiple of the page size), EPERM (writable and shared, of a memfd sealed against writing), EACCES (the same of
+   *   a read-only descriptor), ENODEV (a guest_memfd made without `mmap`), UffdError ERR_OUT_OF_RANGE (no bytes at all)
+   */
   static map(memory: MappableMemory, options: MapOptions = {}): Mapping {
-    const { offset = 0, shared = true, protection = 'readwrite', populate = false, noReserve = false } = options;
+    const { offset = 0, shared = true, protection = 'readwrite' } = options;
     const lengthBytes = roundUpToPages(options.lengthBytes ?? memory.sizeBytes - offset, memory.pageSize);
-    const flags = (shared ? MAP.shared : MAP.private) | (populate ? MAP.populate : 0) | (noReserve ? MAP.noReserve : 0);
     const kind = memory.kindOfMapping(shared);
-    return Mapping.#create(memory.fd, offset, lengthBytes, protection, flags, memory.pageSize, kind);
+    return Mapping.#create(memory.fd, offset, lengthBytes, protection, mapFlags(options), memory.pageSize, kind);
   }
 
   /**
-   * Maps a file of a disk, which a userfaultfd can track the writes of (`wpAsync`) but not serve.
-   * @param fd stays the caller's @param options.lengthBytes must be given
+   * mmap(2) of a file of a disk, which a userfaultfd can track the writes of (`wpAsync`, Linux 6.7) but not serve. An
+   * access beyond the end of the file is SIGBUS: ERR_MEMORY_FAULT.
+   * @param fd stays the caller's
+   * @param options.lengthBytes must be given; rounded up to whole pages
+   * @throws KernelError EACCES (the descriptor is not open for that), ENODEV (what cannot be mapped), ENOMEM, EINVAL
    */
   static file(fd: number, options: MapOptions & { readonly lengthBytes: number }): Mapping {
-    const { offset = 0, shared = true, protection = 'readwrite', populate = false, lengthBytes } = options;
-    const flags = (shared ? MAP.shared : MAP.private) | (populate ? MAP.populate : 0);
+    const { offset = 0, protection = 'readwrite', shared, populate, lengthBytes } = options;
+    const flags = mapFlags({ ...(shared !== undefined && { shared }), ...(populate !== undefined && { populate }) });
     return Mapping.#create(fd, offset, roundUpToPages(lengthBytes), protection, flags, pageSize(), file);
   }
 
-  /** Maps anonymous memory; with `shared` it is shmem, like a memfd nobody has the descriptor of. */
+  /**
+   * mmap(2) of anonymous memory (MAP_ANONYMOUS, MAP_NORESERVE), zero everywhere.
+   * @param lengthBytes rounded up to whole pages
+   * @param options.shared default false; when true it is shmem, like a memfd nobody has the descriptor of
+   * @param options.protection default `readwrite`
+   * @throws KernelError ENOMEM (no room in the address space, or RLIMIT_AS), UffdError ERR_OUT_OF_RANGE
+   */
   static anonymous(lengthBytes: number, options: { shared?: boolean; protection?: Protection } = {}): Mapping {
     const { shared = false, protection = 'readwrite' } = options;
-    const flags = MAP.anonymous | MAP.noReserve | (shared ? MAP.shared : MAP.private);
-    return Mapping.#create(
-      -1,
-      0,
-      roundUpToPages(lengthBytes),
-      protection,
-      flags,
-      pageSize(),
-      shared ? shmem : anonymous,
-    );
+    const flags = mapFlags({ shared, noReserve: true }, true);
+    const kind = shared ? shmem : anonymous;
+    return Mapping.#create(-1, 0, roundUpToPages(lengthBytes), protection, flags, pageSize(), kind);
   }
 
   static #create(
@@ -155,11 +98,12 @@ export class Mapping implements Disposable {
     return new Mapping(mapping, length, page, kind);
   }
 
-  /** Where it begins in this process. */
+  /** Where it begins in this process; `relocate` changes it. */
   get address(): bigint {
     return this.#address;
   }
 
+  /** Whether `unmap` was called. */
   get unmapped(): boolean {
     return this.#unmapped;
   }
@@ -169,7 +113,12 @@ export class Mapping implements Disposable {
     return this.#open();
   }
 
-  /** A copy of the bytes, read through this mapping. @throws MemoryFaultError for a poisoned or truncated page */
+  /**
+   * A copy of the bytes, loaded through this mapping by a thread (no system call): a page that is absent is faulted in.
+   * @throws MemoryFaultError for the first page that cannot be had: SIGBUS (poisoned, beyond the end of the memory, no huge
+   *   page) or SIGSEGV (guarded, or protected), KernelError EAGAIN (pthread_create(3): too many threads), UffdError
+   *   ERR_OUT_OF_RANGE; the reason of `signal`
+   */
   async read(offset: number, lengthBytes: number, options?: AccessOptions): Promise<Buffer> {
     if (lengthBytes > constants.MAX_LENGTH) {
       throw new UffdError('ERR_OUT_OF_RANGE', `a Buffer holds at most ${constants.MAX_LENGTH} bytes`);
@@ -177,29 +126,47 @@ export class Mapping implements Disposable {
     return (await this.#access('read', offset, lengthBytes, undefined, options)) ?? Buffer.alloc(0);
   }
 
-  /** Writes through this mapping. @throws MemoryFaultError */
+  /**
+   * Stores bytes through this mapping, taken when it is called. What comes before a page that cannot be had is written.
+   * @throws the same as `read`
+   */
   async write(offset: number, bytes: Uint8Array, options?: AccessOptions): Promise<void> {
     await this.#access('write', offset, bytes.length, bytes, options);
   }
 
-  /** Touches one byte of every page of the range, changing nothing. @throws MemoryFaultError */
+  /**
+   * Touches one byte of every page that the range has a part of, changing nothing: loads it, or stores what is there.
+   * @param offset default 0
+   * @param lengthBytes default: to the end of the mapping
+   * @param options.write store, which makes pages of their own of private ones. Default false
+   * @throws the same as `read`
+   */
   async touch(offset = 0, lengthBytes = this.lengthBytes - offset, options: AccessOptions & { write?: boolean } = {}) {
     const kind = options.write === true ? 'touchWrite' : 'touchRead';
     await this.#access(kind, offset, lengthBytes, undefined, options);
   }
 
-  /** mprotect(2): whole pages; `offset` and `lengthBytes` in bytes. @throws KernelError EACCES (read-only memory) */
+  /**
+   * mprotect(2): what may be done to the pages from now on. Default: all of them.
+   * @param offset bytes, a multiple of the page size
+   * @param lengthBytes the rest of a page is protected with it
+   * @throws KernelError EACCES (to write to a memfd or file that can only be read), EINVAL (`offset`), ENOMEM (too many
+   *   mappings: vm.max_map_count)
+   */
   protect(protection: Protection, offset = 0, lengthBytes = this.lengthBytes - offset): void {
     this.#check(offset, lengthBytes);
     checked(this.#open().protect(offset, lengthBytes, protections[protection]), 'mprotect');
   }
 
   /**
-   * madvise(2), for a range of bytes; `populateRead` and `populateWrite` are of Linux 5.14, `collapse` 6.1, guards 6.13
-   * (memfd 6.15). Advice that drops registered pages waits until the REMOVE event has been read: by another thread or
-   * process, else ERR_WOULD_DEADLOCK.
+   * madvise(2): `AdviceName` has the names and versions. Default: the whole mapping. Advice that drops registered pages
+   * (`dontNeed`, `free`, `remove`) waits until the REMOVE event has been read: by another thread or process, else
+   * ERR_WOULD_DEADLOCK. `cold` and `pageOut` say nothing of what they could not do; `pageOut` of private memory and memfds
+   * takes swap, and passes over what has not been written back to its file.
+   * @param offset bytes, a multiple of the page size
+   * @param lengthBytes rounded up to whole pages
    * @throws KernelError EINVAL (unknown to this kernel, or not for this memory), EFAULT or EHWPOISON (`populate…` of a page
-   *   that cannot be had), UffdError ERR_WOULD_DEADLOCK
+   *   that cannot be had), EAGAIN or ENOMEM (`collapse`: no huge page now), UffdError ERR_WOULD_DEADLOCK
    */
   advise(advice: AdviceName, offset = 0, lengthBytes = this.lengthBytes - offset): void {
     this.#check(offset, lengthBytes);
@@ -208,15 +175,21 @@ export class Mapping implements Disposable {
     checked(this.#open().advise(offset, lengthBytes, Advice[advice]), 'madvise', advice);
   }
 
-  /** Faults the range in without touching it from user mode (MADV_POPULATE_READ or WRITE, Linux 5.14). Blocks. */
+  /**
+   * madvise(2) with MADV_POPULATE_READ or MADV_POPULATE_WRITE (Linux 5.14): faults the range in, by default all of it,
+   * without touching it from user mode. Blocks this thread.
+   * @throws KernelError EFAULT (a page that cannot be had, or memory of a userfaultfd that is `userModeOnly`), EHWPOISON,
+   *   EINVAL (before 5.14), UffdError ERR_WOULD_DEADLOCK
+   */
   populate(access: 'read' | 'write', offset = 0, lengthBytes = this.lengthBytes - offset): void {
     this.advise(access === 'read' ? 'populateRead' : 'populateWrite', offset, lengthBytes);
   }
 
   /**
-   * Moves the pages to another address (mremap(2)). With the feature eventRemap the registration goes with them and this
-   * waits until the event has been read, else the registration is dropped.
-   * @throws KernelError EBUSY while an access or a view uses the pages, UffdError ERR_WOULD_DEADLOCK
+   * mremap(2) with MREMAP_MAYMOVE and MREMAP_FIXED: moves all of the pages to another address. With the feature eventRemap
+   * the registration goes with them and this waits until the event has been read, else the registration is dropped.
+   * @throws KernelError EBUSY while an access or a view uses the pages, ENOMEM (too many mappings: vm.max_map_count),
+   *   UffdError ERR_WOULD_DEADLOCK
    */
   relocate(): void {
     this.#refuseDeadlock('remap');
@@ -225,29 +198,37 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * mbind(2): on which NUMA nodes pages of the range are allocated from now on; pages that are there stay. For shared
-   * memory it is a property of the memory. A guest_memfd ignores it before Linux 6.19, without an error.
-   * @throws KernelError EINVAL (a node that does not exist, a mode this kernel does not know)
+   * mbind(2) (Linux 2.6.7, CONFIG_NUMA): on which NUMA nodes pages of the range, by default all, are allocated from now on;
+   * pages that are there stay. For shared memory it is a property of the memory. A guest_memfd ignores it before Linux
+   * 6.19, without an error.
+   * @param offset bytes, a multiple of the page size
+   * @param lengthBytes rounded up to whole pages
+   * @throws KernelError EINVAL (a node that does not exist, a mode this kernel does not know, nodes for a mode that takes
+   *   none), ENOSYS (without CONFIG_NUMA), UffdError ERR_INVALID_ARGUMENT (a name or node that none has)
    */
   setPolicy(policy: MemoryPolicy, offset = 0, lengthBytes = this.lengthBytes - offset): void {
     this.#check(offset, lengthBytes);
-    const mode = policyModes[policy.mode] as number | undefined;
-    const nodes = policy.nodes ?? [];
-    if (mode === undefined || nodes.some((node) => !Number.isInteger(node) || node < 0 || node > 63)) {
-      throw new UffdError('ERR_INVALID_ARGUMENT', `unknown policy ${policy.mode}, or a node that is not 0 to 63`);
-    }
-    const detail = `${policy.mode} on nodes ${nodes.join(', ')}`;
-    checked(this.#open().setPolicy(offset, lengthBytes, mode, nodeMask(nodes), 0), 'mbind', detail);
+    const { mode, mask, text } = policyArguments(policy);
+    checked(this.#open().setPolicy(offset, lengthBytes, mode, mask, 0), 'mbind', text);
   }
 
-  /** get_mempolicy(2) with MPOL_F_ADDR: the policy of one page. */
+  /**
+   * get_mempolicy(2) with MPOL_F_ADDR (Linux 2.6.7, CONFIG_NUMA): the policy of the page at an offset in bytes.
+   * @throws KernelError ENOSYS (without CONFIG_NUMA), UffdError ERR_OUT_OF_RANGE
+   */
   policyAt(offset: number): Required<MemoryPolicy> {
     this.#check(offset, 1);
     const [mode, nodes] = checked(this.#open().policy(offset), 'get_mempolicy') as [number, bigint];
     return policyOf(mode, nodes);
   }
 
-  /** mincore(2): for each base page of the range, whether it is in memory (for a memfd: in its page cache). */
+  /**
+   * mincore(2): for each base page of the range, by default of all, whether it is in memory (of a memfd or file: in its page
+   * cache). A moment's answer. Of a file that this process neither owns nor may write to, all pages are (Linux 5.2).
+   * @param offset bytes, a multiple of the base page size
+   * @param lengthBytes the rest of a page counts as one
+   * @throws KernelError EINVAL (`offset`), UffdError ERR_OUT_OF_RANGE
+   */
   mincore(offset = 0, lengthBytes = this.lengthBytes - offset): boolean[] {
     this.#check(offset, lengthBytes);
     const pages = new Uint8Array(Math.ceil(lengthBytes / pageSize()));
@@ -256,8 +237,10 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * An ArrayBuffer over the pages themselves, at most 4 GiB on Node 20. Only of a mapping that is not registered: map
-   * the memory a second time for it. The pages stay mapped until the buffer is collected.
+   * An ArrayBuffer over the pages themselves (no system call), by default over all; at most 4 GiB on Node 20. Only of a
+   * mapping that is not registered: map the memory a second time for it. The pages stay mapped until the buffer is
+   * collected. A page that cannot be had is SIGBUS or SIGSEGV for the whole process.
+   * @throws UffdError ERR_MAPPING_REGISTERED, ERR_OUT_OF_RANGE, KernelError EOPNOTSUPP (an engine without such buffers)
    */
   view(offset = 0, lengthBytes = this.lengthBytes - offset): ArrayBuffer {
     this.#check(offset, lengthBytes);
@@ -279,7 +262,10 @@ export class Mapping implements Disposable {
     this.#viewed = false;
   }
 
-  /** Idempotent. Running accesses and views keep the pages mapped until they are done. */
+  /**
+   * munmap(2) of the whole mapping. Idempotent. Running accesses and views keep the pages mapped until they are done.
+   * @throws UffdError ERR_WOULD_DEADLOCK (registered, with the feature eventUnmap, and read by this thread)
+   */
   unmap(): void {
     if (!this.#unmapped) this.#refuseDeadlock('unmap');
     this.#unmapped = true;
@@ -312,35 +298,8 @@ export class Mapping implements Disposable {
     options: AccessOptions = {},
   ): Promise<Buffer | undefined> {
     this.#check(offset, lengthBytes);
-    const { signal } = options;
-    signal?.throwIfAborted();
-    const mapping = this.#open();
-    const page = this.pageSize;
-    const base = Number(this.address);
-    return new Promise((resolve, reject) => {
-      let listener: Disposable | undefined;
-      const started = mapping.access(
-        AccessKind[kind],
-        offset,
-        lengthBytes,
-        page,
-        bytes,
-        (outcome, number, siCode, at, read) => {
-          listener?.[Symbol.dispose]();
-          if (outcome === AccessOutcome.done) resolve(read);
-          else if (outcome === AccessOutcome.cancelled) reject(signal?.reason as Error);
-          else {
-            const page0 = Math.floor((at - base) / page);
-            reject(new MemoryFaultError(number === 7 ? 'SIGBUS' : 'SIGSEGV', siCode, page0));
-          }
-        },
-      );
-      if (typeof started === 'number') {
-        reject(new KernelError(started, 'pthread_create', 'too many threads: see ulimit -u and the pids cgroup'));
-      } else if (signal !== undefined) {
-        listener = addAbortListener(signal, started);
-      }
-    });
+    options.signal?.throwIfAborted();
+    return access(this.#open(), { kind, offset, lengthBytes, pageSize: this.pageSize, bytes }, options);
   }
 
   #refuseDeadlock(change: MemoryChange): void {

@@ -5,7 +5,7 @@ import { native } from '../native/load.js';
 import type { MemoryKind } from './kinds/kind.js';
 import { kindOfMemfd } from './kinds/kinds.js';
 import { secretmem } from './kinds/unserved.js';
-import type { MappableMemory } from './mapping.js';
+import type { MappableMemory } from './map-options.js';
 import { pageSize, roundUpToPages } from './page-size.js';
 
 /** memfd_create(2) flags. */

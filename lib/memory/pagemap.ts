@@ -6,9 +6,8 @@ import { native } from '../native/load.js';
 import type { Mapping } from './mapping.js';
 import { pageSize } from './page-size.js';
 
-/** PAGEMAP_SCAN categories; `guard` is 6.15's, `accessed` 7.3's: used since it was protected by `rwp`. */
+/** PAGEMAP_SCAN categories: PAGE_IS_WPALLOWED and so on. */
 const categories = {
-  /** Write protection by a userfaultfd is possible: asynchronously, that is (WP_ASYNC). */
   writeProtectAllowed: 1n,
   written: 2n,
   file: 4n,
@@ -20,7 +19,20 @@ const categories = {
   guard: 256n,
   accessed: 512n,
 } as const;
-/** Names of PAGEMAP_SCAN categories. */
+/**
+ * Names of PAGEMAP_SCAN categories (Linux 6.7 unless said otherwise), each with the kernel's:
+ * - `writeProtectAllowed`, PAGE_IS_WPALLOWED: writes are tracked there, asynchronously (WP_ASYNC).
+ * - `written`, PAGE_IS_WRITTEN: since it was write-protected; every page where it never was.
+ * - `file`, PAGE_IS_FILE: of a file or shared memory.
+ * - `present`, PAGE_IS_PRESENT: mapped. A page that is only in the page cache is not.
+ * - `swapped`, PAGE_IS_SWAPPED: swapped out; and what the page table has a marker for: poison, guards. Of shared memory only
+ *   markers: where its pages have gone, the page table does not say.
+ * - `zeroPage`, PAGE_IS_PFNZERO: private memory that was only read.
+ * - `huge`, PAGE_IS_HUGE: mapped by a huge page, transparent or of hugetlb.
+ * - `softDirty`, PAGE_IS_SOFT_DIRTY: written since `clearSoftDirty`.
+ * - `guard`, PAGE_IS_GUARD (Linux 6.15): made by MADV_GUARD_INSTALL.
+ * - `accessed`, PAGE_IS_ACCESSED (Linux 7.3): used since it was protected by `rwp`.
+ */
 export type PageCategory = keyof typeof categories;
 
 const WP_MATCHING = 1n;
@@ -41,19 +53,19 @@ export interface PageSpan {
   readonly lengthBytes?: number;
 }
 
-/** Which pages `scanPages` looks for, where, and what it does to them. */
+/** Which pages `scanPages` looks for, where, and what it does to them (struct pm_scan_arg). */
 export interface ScanOptions extends PageSpan {
-  /** Pages that are in all of these. Default none asked. */
+  /** Pages that are in all of these (category_mask). Default none asked. */
   readonly allOf?: readonly PageCategory[];
-  /** Pages that are in one of these. Default none asked. */
+  /** Pages that are in one of these (category_anyof_mask). Default none asked. */
   readonly anyOf?: readonly PageCategory[];
-  /** Of those in `allOf` and `anyOf`: pages that are not in it. */
+  /** Pages that are in none of these, besides (category_inverted). Default none. */
   readonly not?: readonly PageCategory[];
-  /** What is told of each run; runs differ in it. Default: what was asked for. */
+  /** What is told of each run (return_mask); runs differ in it. Default: what was asked for. */
   readonly report?: readonly PageCategory[];
   /**
-   * Write-protect the pages that match again, in the same step: get and clear. The range must be registered with
-   * `wp` and the feature `wpAsync` (else EPERM). Default false.
+   * Write-protect the pages that match again, in the same step: get and clear (PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC).
+   * The range must be registered with `wp` and the feature `wpAsync` (else EPERM). Default false.
    */
   readonly writeProtect?: boolean;
 }
@@ -67,10 +79,12 @@ export interface PageRun {
 }
 
 /**
- * PAGEMAP_SCAN (Linux 6.7): the runs of pages of this process's mapping that are in certain categories, in order.
- * Yields while it walks; a page written meanwhile is in this walk or in the next.
+ * PAGEMAP_SCAN (Linux 6.7; PAGEMAP_SCAN(2const), Documentation/admin-guide/mm/pagemap.rst): the runs of pages of this
+ * process's mapping that are in certain categories, in order, by default of all of it. Without `allOf`, `anyOf` and `not`
+ * that is every page. Yields while it walks; a page written meanwhile is in this walk or in the next.
  * @throws KernelError EINVAL (a category this kernel does not know), EPERM (`writeProtect` without WP_ASYNC), ENOTTY
- *   (before 6.7)
+ *   (before 6.7), UffdError ERR_OUT_OF_RANGE (no whole pages, or not of the mapping), ERR_INVALID_ARGUMENT (no such
+ *   category), ERR_CLOSED (unmapped)
  */
 export function* scanPages(mapping: Mapping, options: ScanOptions): Generator<PageRun, void, undefined> {
   const { start, end } = spanOf(mapping, options);
@@ -98,17 +112,24 @@ export function* scanPages(mapping: Mapping, options: ScanOptions): Generator<Pa
   }
 }
 
-/** One page's entry of /proc/PID/pagemap. */
+/**
+ * One page's entry of /proc/PID/pagemap: what a page table says (proc_pid_pagemap(5),
+ * Documentation/admin-guide/mm/pagemap.rst). A bit that the kernel does not know is false.
+ */
 export interface PageEntry {
+  /** Bit 63: mapped. A page that is only in the page cache is not. */
   readonly present: boolean;
+  /** Bit 62: swapped out; and what there is a marker for: poison, guards. Of shared memory only markers. */
   readonly swapped: boolean;
-  /** Of a file or shared memory. */
+  /** Bit 61 (Linux 3.5): of a file or shared memory. */
   readonly file: boolean;
+  /** Bit 58 (Linux 6.15): made by MADV_GUARD_INSTALL. */
   readonly guard: boolean;
-  /** Protected by a userfaultfd: `wp` (5.14), or `rwp` (7.3). */
+  /** Bit 57: protected by a userfaultfd, `wp` (Linux 5.14) or `rwp` (7.3). */
   readonly writeProtected: boolean;
+  /** Bit 56 (Linux 4.2): present, and mapped nowhere else: not by another mapping, not by a child. */
   readonly exclusive: boolean;
-  /** Written since `clearSoftDirty`; always false without CONFIG_MEM_SOFT_DIRTY. */
+  /** Bit 55 (Linux 3.11): written since `clearSoftDirty`; always false without CONFIG_MEM_SOFT_DIRTY. */
   readonly softDirty: boolean;
 }
 
@@ -122,7 +143,12 @@ const bits = {
   present: 63n,
 } as const satisfies Record<keyof PageEntry, bigint>;
 
-/** The pagemap entries of a range, one for each base page. */
+/**
+ * read(2) of /proc/self/pagemap (Linux 2.6.25): the entries of a range, by default of the whole mapping, one for each base
+ * page, also of huge pages. A moment's answer. Needs no privilege: page frame numbers are not read.
+ * @throws UffdError ERR_OUT_OF_RANGE (no whole pages, or not of the mapping), ERR_CLOSED (unmapped); the error of open(2)
+ *   where there is no /proc
+ */
 export function pageEntries(mapping: Mapping, span: PageSpan = {}): PageEntry[] {
   const { start, end } = spanOf(mapping, span);
   const count = Number(end - start) / pageSize();
@@ -143,7 +169,12 @@ export function pageEntries(mapping: Mapping, span: PageSpan = {}): PageEntry[] 
   return entries;
 }
 
-/** Starts a new round of soft-dirty tracking for the whole process (CONFIG_MEM_SOFT_DIRTY, Linux 3.11). */
+/**
+ * Writes 4 to /proc/self/clear_refs (Linux 3.11, CONFIG_MEM_SOFT_DIRTY; proc_pid_clear_refs(5),
+ * Documentation/admin-guide/mm/soft-dirty.rst): starts a new round of soft-dirty tracking for the whole process. Without
+ * CONFIG_MEM_SOFT_DIRTY it does nothing and says nothing: the probe `pagemap.softDirty` tells.
+ * @throws the error of open(2) or write(2) where there is no /proc to be written
+ */
 export function clearSoftDirty(): void {
   writeFileSync('/proc/self/clear_refs', '4');
 }

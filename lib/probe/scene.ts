@@ -1,6 +1,7 @@
 // The resources of one probe: made through it, given back in reverse when the probe has ended, however it has.
 import { KernelError } from '../errors.js';
-import { type MapOptions, Mapping } from '../memory/mapping.js';
+import type { MapOptions } from '../memory/map-options.js';
+import { Mapping } from '../memory/mapping.js';
 import { Memfd } from '../memory/memfd.js';
 import { pageSize } from '../memory/page-size.js';
 import { type FeatureName, featureMask } from '../userfaultfd/features.js';

@@ -26,37 +26,48 @@ export class Arrivals {
     this.#parts = parts;
   }
 
-  /** Plans answers for every reply that has come, then looks again at the faults that found no place. */
+  /** Plans answers for every reply that has come. */
   take(): void {
-    const { fetches, sessions, settling, decider } = this.#parts;
+    const { fetches, sessions } = this.#parts;
     for (const { fetch, address, error, sourceChanged } of fetches.replies()) {
       const wanted = sessions.has(fetch.session);
+      let planned = false;
       // What was cancelled says nothing of the source, unless it says that it has changed.
       if (error !== undefined && (wanted || sourceChanged)) this.#parts.readFailed(error, sourceChanged);
       if (wanted) {
-        if (error === undefined) this.#show(fetch, address);
+        if (error === undefined) planned = this.#show(fetch, address);
         else this.#failed(fetch, error);
       }
       // Not before all of it is planned: a full block is given, and places are freed, in between.
-      this.#unreleased.push(fetch);
+      if (planned) this.#unreleased.push(fetch);
+      else this.#free(fetch);
     }
-    for (const { session, page, minor } of decider.backlog.splice(0)) settling.retries.push({ session, page, minor });
   }
 
   /** The answers have been given: the places in the arena are free. */
   release(): void {
     if (this.#unreleased.length === 0) return;
-    for (const fetch of this.#unreleased) this.#parts.fetches.release(fetch);
+    for (const fetch of this.#unreleased) this.#free(fetch);
     this.#unreleased.length = 0;
   }
 
-  #show(fetch: Fetch, address: number): void {
+  /** A place is free: who found none comes before what nobody waits for. */
+  #free(fetch: Fetch): void {
+    const { fetches, decider, settling } = this.#parts;
+    fetches.release(fetch);
+    for (const { session, page, minor } of decider.backlog.splice(0)) settling.retries.push({ session, page, minor });
+  }
+
+  /** True when there are answers to be given of it. */
+  #show(fetch: Fetch, address: number): boolean {
     const { session, region, first, pages, cached } = fetch;
     const { filler } = this.#parts;
+    let planned = false;
     for (let page = first; page < first + pages;) {
       const run = session.states.run(PageState.fetching, page, first + pages - page);
       if (run > 0) {
         filler.show(session, region, page, run, -1, address + (page - first) * session.pageSize, cached);
+        planned = true;
         page += run;
       } else {
         // Removed or poisoned while it was being fetched; if removed, whoever waits gets zeroes.
@@ -65,6 +76,7 @@ export class Arrivals {
         page++;
       }
     }
+    return planned;
   }
 
   /** What could not be read together is tried a page at a time where somebody waits, and left to the deadline then. */

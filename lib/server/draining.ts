@@ -21,6 +21,8 @@ export interface DrainingParts {
   readonly fetches: Fetches;
   readonly sessions: Sessions;
   readonly faultDeadlineMs: number;
+  /** The most bytes of a fetch that nobody waits for. */
+  readonly backgroundBytes: number;
   readonly sourceFailure: () => string | undefined;
   readonly flush: () => void;
 }
@@ -43,7 +45,7 @@ export class Draining {
       if (session.leaving) {
         this.#leave(session);
         progress = true;
-      } else if (sourceFailure() === undefined && !fetches.full(session) && this.#step(session)) {
+      } else if (sourceFailure() === undefined && !fetches.fullBehindDemand(session) && this.#step(session)) {
         progress = true;
       } else if (session.kind.behind === 'kept' && this.#zeroDropped(session)) {
         progress = true;
@@ -66,7 +68,9 @@ export class Draining {
     if (page < 0) return false;
     const region = session.regionOfPage(page);
     if (session.unmapped && this.#passUnmapped(session, region, page)) return true;
-    const limit = Math.min(MAX_FILL_BYTES / session.pageSize, region.firstPage + region.pages - page);
+    const { fetches, backgroundBytes } = this.#parts;
+    const most = Math.max(1, (fetches.available ? backgroundBytes : MAX_FILL_BYTES) / session.pageSize);
+    const limit = Math.min(most, region.firstPage + region.pages - page);
     // At a page that fell short before, one at a time.
     const again = page < session.drainCursor;
     const pages = again ? 1 : session.states.run(PageState.absent, page, limit);

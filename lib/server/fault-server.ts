@@ -72,6 +72,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       ...(policy !== undefined && { policy: portable(policy) }),
       faultAround,
       demandBytes: source.demandBytes ?? MAX_FILL_BYTES,
+      backgroundBytes: source.backgroundBytes ?? MAX_FILL_BYTES,
       faultDeadlineMs,
       onFailure: options.onFailure ?? 'poison',
       spinUs,

@@ -61,6 +61,14 @@ export class Fetches {
     return this.#free.length === 0 || session.fetchesUnderWay >= this.#perSession;
   }
 
+  /**
+   * The same for what nobody waits for: it leaves a place free for demand, where the session has more than one. A read
+   * for a fault would wait for one of the others to end, and for all of them on a slow link.
+   */
+  fullBehindDemand(session: Session): boolean {
+    return this.#free.length <= 1 || session.fetchesUnderWay >= Math.max(1, this.#perSession - 1);
+  }
+
   /** Asks for pages of one region, at most MAX_FILL_BYTES. False when every place is taken. */
   request(session: Session, region: ServedRegion, first: number, pages: number, cached: boolean): boolean {
     if (this.full(session)) return false;

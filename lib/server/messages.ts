@@ -42,6 +42,8 @@ export interface ServingOptions {
   readonly faultAround: number;
   /** The most bytes of a fetch that somebody waits for. */
   readonly demandBytes: number;
+  /** The most bytes of a fetch by which a session is completed. */
+  readonly backgroundBytes: number;
   readonly faultDeadlineMs: number;
   readonly onFailure: FailurePolicy;
   readonly spinUs: number;

@@ -64,7 +64,12 @@ export class PageFiller {
     return true;
   }
 
-  /** Plans to show bytes of the source that lie at an address. @param cached the page cache holds the page already */
+  /**
+   * Plans to show bytes of the source that lie at an address.
+   * @param demand the faulting page, or -1: then whoever is noted to wait for one of the pages is not forgotten when the
+   *   answer falls short
+   * @param cached the page cache holds the page already
+   */
   show(
     session: Session,
     region: ServedRegion,
@@ -81,7 +86,7 @@ export class PageFiller {
       const count = Math.min(pagesPerPiece, end - at);
       // Whom a piece without the faulting page falls short of can only be found out by trying its first page alone.
       const elsewhere = demand >= 0 && (demand < at || demand >= at + count);
-      const asked = elsewhere ? at : demand;
+      const asked = elsewhere ? at : demand < 0 ? session.waitedFor(at, count) : demand;
       this.#piece(session, region, at, count, asked, address + (at - first) * session.pageSize, cached);
       if (elsewhere) this.#answers.standsIn();
     }

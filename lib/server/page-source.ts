@@ -80,6 +80,11 @@ export interface SourceSpec {
   readonly fetchWorkers?: number;
   /** The most bytes that somebody waits for are read at once, where less comes sooner. Default: all that comes along. */
   readonly demandBytes?: number;
+  /**
+   * @internal The most bytes that are read at once to complete a session: where what somebody waits for comes behind them
+   * over one slow connection. Default: 2 MiB.
+   */
+  readonly backgroundBytes?: number;
   /** A source on the thread that made the server. */
   readonly object?: PageSource;
   /** Something its user should know. */

@@ -80,7 +80,7 @@ export class ServingLoop {
     const flush = this.#flush;
     const post = this.#post;
     const sourceFailure = () => this.#sourceFailure;
-    const { faultDeadlineMs, onFailure, sourceSizeBytes, demandBytes } = options;
+    const { faultDeadlineMs, onFailure, sourceSizeBytes, demandBytes, backgroundBytes } = options;
     const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
     const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
     this.#fetches = fetches;
@@ -96,7 +96,7 @@ export class ServingLoop {
     const parts = { answers, fetches, faultDeadlineMs, sourceFailure, flush };
     this.#decider = new FaultDecider({ ...parts, filler, policy, recorder, demandBytes });
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
-    this.#draining = new Draining({ ...parts, queue: this.#queue, unasked, sessions });
+    this.#draining = new Draining({ ...parts, queue: this.#queue, unasked, sessions, backgroundBytes });
     this.#ahead = new Ahead({ unasked, fetches, sessions });
     this.#settling = this.#newSettling();
     this.#arrivals = this.#newArrivals();

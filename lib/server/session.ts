@@ -27,6 +27,8 @@ export interface Waiting {
   attempts: number;
   /** A message has come since the waiter was last woken; what nobody waits for is forgotten at its deadline. */
   asleep: boolean;
+  /** Woken after the last ENOMEM, to find out by itself whether the memory ends before the page. */
+  looksAgain: boolean;
 }
 
 /** Retries of one page before it is left to its deadline: more than any race needs, few enough not to spin. */
@@ -130,6 +132,14 @@ export class Session {
     waiting.asleep = asleep;
   }
 
+  /** One of the pages that somebody is noted to wait for, or -1. */
+  waitedFor(first: number, pages: number): number {
+    if (this.waiting.size === 0) return -1;
+    if (pages === 1) return this.waiting.has(first) ? first : -1;
+    for (const page of this.waiting.keys()) if (page >= first && page < first + pages) return page;
+    return -1;
+  }
+
   /** Whether a page has failed so often that it is left to its deadline. */
   hopeless(page: number): boolean {
     return (this.waiting.get(page)?.attempts ?? 0) >= MAX_ATTEMPTS;
@@ -139,7 +149,7 @@ export class Session {
     let waiting = where.get(key);
     if (waiting === undefined) {
       const since = performance.now();
-      waiting = { since, deadline: since + deadlineMs, reason, attempts: 0, asleep: true };
+      waiting = { since, deadline: since + deadlineMs, reason, attempts: 0, asleep: true, looksAgain: false };
       where.set(key, waiting);
       this.#attention.add(this);
     }

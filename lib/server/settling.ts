@@ -10,6 +10,7 @@ const ENOENT = -2;
 const ESRCH = -3;
 const EBADF = -9;
 const EAGAIN = -11;
+const ENOMEM = -12;
 const EFAULT = -14;
 const EEXIST = -17;
 const EINVAL = -22;
@@ -191,6 +192,9 @@ export class Settling {
         if (op === AnswerOp.poison) this.#parts.cannotPoison(session, demand);
         else this.#wakeAndCount(session, demand, `${errnoName(result)[0]}: ${errnoName(result)[1]}`);
         break;
+      case ENOMEM:
+        this.#outOfMemory(session, op, demand);
+        break;
       case EBADF:
         // Cancelled before it was given. Decided again: the source has failed, or its bytes have to be read now.
         this.retries.push({ session, page: demand, minor: op === AnswerOp.write });
@@ -200,6 +204,23 @@ export class Settling {
         session.wait(demand, reason, this.#parts.faultDeadlineMs);
         this.retries.push({ session, page: demand, minor: op === AnswerOp.continue });
       }
+    }
+  }
+
+  /**
+   * There is no memory now; or, since Linux 7.3, the page lies beyond the end of shared memory that was cut off: no retry
+   * helps there, and the kernel has a SIGBUS for whoever looks. So the waiter looks, and if it comes back to the same, it
+   * sleeps until the next attempt. In turns: neither of them spins.
+   */
+  #outOfMemory(session: Session, op: number, page: number): void {
+    const reason = 'ENOMEM: no memory, the limit of a memory cgroup, or the end of the memory';
+    const waiting = session.wait(page, reason, this.#parts.faultDeadlineMs);
+    waiting.looksAgain = !waiting.looksAgain;
+    if (waiting.looksAgain) {
+      waiting.asleep = false;
+      this.#wakes.push([session, page, 1]);
+    } else {
+      this.retries.push({ session, page, minor: op === AnswerOp.continue });
     }
   }
 

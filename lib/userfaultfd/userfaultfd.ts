@@ -1,8 +1,9 @@
 // One userfaultfd: registering ranges, reading faults as an async iterator, answering them.
 import { UffdError, checked } from '../errors.js';
 import { type MemoryKind, type RegisterModeName, explain } from '../memory/kinds/kind.js';
-import type { Mapping, MemoryChange } from '../memory/mapping.js';
+import type { Mapping } from '../memory/mapping.js';
 import { pageSize } from '../memory/page-size.js';
+import type { MemoryChange } from '../memory/registration.js';
 import type { NativeUserfaultfd } from '../native/contract.js';
 import { native } from '../native/load.js';
 import {

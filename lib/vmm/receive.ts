@@ -35,6 +35,8 @@ export interface ReceiveReport extends GuestWaits {
 
 const STATE_MS = 10_000;
 const STREAM_MS = 2 ** 31 - 1;
+/** What is asked for at once behind demand; up to three of these are on their way before what a vCPU waits for. */
+const STREAM_BYTES = 512 * 1024;
 
 /**
  * Waits for one guest, runs it to its end, and lets the source go when it has all of its memory.
@@ -63,7 +65,8 @@ async function runReceived(
 ): Promise<ReceiveReport> {
   const { sizeBytes } = guest.memory;
   using kvm = Kvm.open();
-  await using server = await FaultServer.start({ source: objectSource(source, { sizeBytes }), workers: 1 });
+  const pages = { ...objectSource(source, { sizeBytes }), backgroundBytes: STREAM_BYTES };
+  await using server = await FaultServer.start({ source: pages, workers: 1 });
   using served = new ServedMemory();
   await using closing = new ClosingVm(kvm.createVm(), served);
   const { vm } = closing;

@@ -1,11 +1,11 @@
 // Minor faults, on every memory kind with a page cache: pages that are there without being mapped, and the holes between.
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { Mapping, Memfd, pageEntries } from '../../dist/index.js';
 import { deadline } from '../support/deadline.js';
 import { nextFault } from '../support/memory.js';
 import { requires } from '../support/requires.js';
+import { smapsBytes } from '../support/smaps.js';
 import { alignedForThp, hugeBytes, memfdForThp } from '../support/thp.js';
 import { HUGE } from '../support/huge-pages.js';
 import { PAGE, filled, userfaultfd } from '../support/memory.js';
@@ -15,10 +15,7 @@ const pageOf = (value: number, bytes: number) => Buffer.alloc(bytes, value);
 const signal = () => deadline(8000);
 
 /** Of shared memory smaps alone tells it: no page table has the page. */
-function swappedKibibytes(mapping: Mapping): number {
-  const [, after = ''] = readFileSync('/proc/self/smaps', 'utf8').split(`\n${mapping.address.toString(16)}-`);
-  return Number(/^Swap:\s+(\d+) kB/m.exec(after)?.[1]);
-}
+const swappedBytes = (mapping: Mapping) => smapsBytes(mapping, 'Swap');
 
 describe.each(ownMemories)('on $name', (memory) => {
   const { name, pageSize, minor, shared, huge, wp } = memory;
@@ -162,12 +159,12 @@ describe.each(ownMemories)('on $name', (memory) => {
       await cache(0, 3);
       using alias = Mapping.map(memfd!);
       // A page that is new is not on a list to be taken from at once.
-      for (let round = 0; round < 20 && swappedKibibytes(alias) === 0; round++) {
+      for (let round = 0; round < 20 && swappedBytes(alias) === 0; round++) {
         await alias.touch();
         alias.advise('pageOut');
         await delay(20);
       }
-      if (swappedKibibytes(alias) === 0) context.skip('swap: the page was not swapped out');
+      if (swappedBytes(alias) === 0) context.skip('swap: the page was not swapped out');
       const reading = mapping.read(0, 1, { signal: signal() });
       const fault = await nextFault(uffd, signal());
       expect(fault.reason).toBe('minor');

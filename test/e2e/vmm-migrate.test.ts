@@ -1,11 +1,11 @@
 // Post-copy: a guest goes on in another process while its memory still comes; and what the other side may do wrong.
 import { spawn } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, writeFileSync } from 'node:fs';
 import { type Server, type Socket, createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { manifestText } from '../../dist/vmm/manifest.js';
+import { type VcpuSnapshot, manifestText } from '../../dist/vmm/manifest.js';
 import { FrameKind, onFrames, sendFrame } from '../../dist/vmm/migration-wire.js';
 import { type OpenedSnapshot, openSnapshot } from '../../dist/vmm/snapshot.js';
 import { lacks, requires } from '../support/requires.js';
@@ -15,6 +15,7 @@ const folder = temporaryFolder();
 const snapshotFolder = join(folder, 'snap');
 let snapshot: OpenedSnapshot;
 let checksum: string;
+const largeFolder = join(folder, 'large');
 let count = 0;
 
 beforeAll(async () => {
@@ -22,6 +23,7 @@ beforeAll(async () => {
   const run = ['vmm', 'run', '--memory', '16M', '--vcpus', '2', '--snapshot', snapshotFolder, '--json'];
   checksum = (JSON.parse((await uffd(run)).stdout) as { checksum: string }).checksum;
   snapshot = openSnapshot(snapshotFolder);
+  await uffd(['vmm', 'run', '--memory', '64M', '--vcpus', '2', '--snapshot', largeFolder]);
 });
 
 beforeEach((context) => {
@@ -58,6 +60,13 @@ function source(path: string): Socket {
   socket.on('error', () => undefined);
   onTestFinished(() => void socket.destroy());
   return socket;
+}
+
+/** A vCPU that verifies from that word on: kvm_regs.rsi. */
+function startingAt(vcpu: VcpuSnapshot, start: number): VcpuSnapshot {
+  const registers = Buffer.from(vcpu.registers, 'base64');
+  registers.writeBigUInt64LE(BigInt(start), 4 * 8);
+  return { ...vcpu, registers: registers.toString('base64') };
 }
 
 const stateOf = () => Buffer.from(manifestText(snapshot.manifest));
@@ -118,6 +127,48 @@ describe('receive', () => {
     expect(report).toMatchObject({ checksum, vcpus: 2, memoryBytes: 16 * 2 ** 20 });
     expect(report['faults']).toBeGreaterThan(0);
     expect(existsSync(socket)).toBe(false);
+  });
+
+  test('over a slow link, a page that a vCPU waits for comes long before its turn', async () => {
+    const { socket, output, ended } = await receiver();
+    const big = openSnapshot(largeFolder);
+    const { memory, work } = big.manifest;
+    // Verifying begins near the end of the memory, where the stream comes last.
+    const words = Math.floor((memory.sizeBytes * 7) / 8 / work.strideBytes);
+    const start = work.start + words * work.strideBytes;
+    const state = { ...big.manifest, vcpus: big.manifest.vcpus.map((vcpu) => startingAt(vcpu, start)) };
+    const requests: { readonly offset: number; readonly length: number }[] = [];
+    const fd = openSync(big.memoryPath, 'r');
+    onTestFinished(() => {
+      closeSync(fd);
+    });
+    const peer = source(socket);
+    // One answer after the other, in the order they were asked for.
+    let link: Promise<void> = Promise.resolve();
+    onFrames(peer, ({ kind, offset, length }) => {
+      if (kind !== FrameKind.read) return;
+      requests.push({ offset, length });
+      link = link.then(async () => {
+        await delay(length / 2 ** 16);
+        const bytes = Buffer.alloc(length);
+        readSync(fd, bytes, 0, length, offset);
+        sendFrame(peer, FrameKind.bytes, offset, 0, bytes);
+      });
+    });
+    sendFrame(peer, FrameKind.state, 0, 0, Buffer.from(manifestText(state)));
+    expect((await ended).code, output.stderr).toBe(0);
+    // What comes along with a page somebody waits for is 64 pages at most; the stream asks for more at once.
+    const along = 64 * 4096;
+    const streamed = (until: number) => requests.slice(0, until).filter(({ length }) => length > along).length;
+    const waitedFor = requests.flatMap(({ offset, length }, at) =>
+      offset + length > start && length <= along ? [at] : [],
+    );
+    expect(waitedFor.length).toBeGreaterThan(16);
+    // Three parts of the stream are under way at a time, and as many may follow while the guest goes on to the next page.
+    waitedFor.slice(0, 16).forEach((at, which) => {
+      expect(streamed(at)).toBeLessThanOrEqual(4 * (which + 1));
+    });
+    expect(streamed(requests.length)).toBeGreaterThan(100);
   });
 
   test('the source dies in the middle: said within a second, never a zero', async () => {

@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Mapping, memoryKinds } from '../../dist/index.js';
 import { kindOf } from '../../dist/memory/kinds/kinds.js';
 import { PAGE, anonymousMapping, filled, mappingOf, memfdOf } from '../support/memory.js';
 import { requires } from '../support/requires.js';
 import { mappingsOf } from '../support/resources.js';
+import { smapsField } from '../support/smaps.js';
 
 test('a shared mapping shows and makes changes of the memfd', async () => {
   const memfd = memfdOf(2);
@@ -65,24 +65,21 @@ test('advise: dontNeed drops anonymous pages, remove punches the memfd', async (
 test('advise: what smaps says of it', async (context) => {
   const mapping = anonymousMapping(4);
   await mapping.write(0, filled(1, 4 * PAGE));
-  const smaps = (name: string) => {
-    const [, after = ''] = readFileSync('/proc/self/smaps', 'utf8').split(`\n${mapping.address.toString(16)}-`);
-    return new RegExp(`^${name}: +(.*)$`, 'm').exec(after)?.[1]?.trim().split(' ') ?? [];
-  };
+  const flags = () => smapsField(mapping, 'VmFlags').split(' ');
   for (const [advice, flag] of [
     ['random', 'rr'],
     ['sequential', 'sr'],
   ] as const) {
     mapping.advise(advice);
-    expect(smaps('VmFlags')).toContain(flag);
+    expect(flags()).toContain(flag);
   }
   mapping.advise('normal');
-  expect(smaps('VmFlags')).not.toContain('sr');
+  expect(flags()).not.toContain('sr');
   requires(context, 'thp');
   mapping.advise('hugePage');
-  expect(smaps('VmFlags')).toContain('hg');
+  expect(flags()).toContain('hg');
   mapping.advise('noHugePage');
-  expect(smaps('VmFlags')).toContain('nh');
+  expect(flags()).toContain('nh');
 });
 
 test('advise: an errno has the advice in its message', () => {

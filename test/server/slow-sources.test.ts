@@ -1,9 +1,10 @@
 // Sources that take their time, or fail: who waits, for how long, and what comes of it.
 import { once } from 'node:events';
-import { describe, expect, it } from 'vitest';
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it, vi } from 'vitest';
 import { type PageSource, moduleSource, objectSource } from 'userfaultfd';
 import { requires } from '../support/requires.js';
-import { Client, PAGE, counting, patterns, serverOf, slow } from './support.js';
+import { Client, PAGE, counting, patternOf, patterns, serverOf, slow } from './support.js';
 
 const PAGES = 64;
 const sizeBytes = PAGES * PAGE;
@@ -82,5 +83,64 @@ describe('slow sources', () => {
       message: expect.stringMatching(/session 1 \(\d+ pages absent/) as string,
     });
     expect(other.session).toBe(1);
+  });
+
+  it('a page in front of those that were fetched is there already: who waits for one of them is not forgotten', async () => {
+    const source = counting(50);
+    const server = await serverOf({ source: objectSource(source, { sizeBytes }), faultAround: 16 });
+    using client = await new Client(PAGES).attach(server);
+    await client.cache(0, Buffer.alloc(PAGE, 99));
+    const reads = await Promise.all([5, 9, 15].map((page) => client.read(page)));
+    expect(reads).toEqual([5, 9, 15].map((page) => patterns(page, 1)));
+    expect(await client.read(0, PAGES)).toEqual(patterns(0, PAGES));
+  });
+
+  it('drain: what is asked for meanwhile is read next, and finds a place to be read into', async () => {
+    const pages = 16_384;
+    const requests: { readonly first: number; readonly pages: number }[] = [];
+    let link: Promise<unknown> = Promise.resolve();
+    let underWay = 0;
+    let most = 0;
+    // A slow link: one answer after the other, in the order they were asked for.
+    const source: PageSource = {
+      read(target, targetOffset, length, offset) {
+        requests.push({ first: offset / PAGE, pages: length / PAGE });
+        most = Math.max(most, ++underWay);
+        return (link = link.then(async () => {
+          await delay(20);
+          underWay--;
+          for (let i = 0; i < length; i += PAGE) {
+            const page = (offset + i) / PAGE;
+            target.fill(patternOf(page), targetOffset + i, targetOffset + i + PAGE);
+          }
+        })) as Promise<void>;
+      },
+    };
+    const spec = objectSource(source, { sizeBytes: pages * PAGE });
+    const server = await serverOf({ source: spec, workers: 1, faultAround: 1 });
+    using client = await new Client(pages).attach(server);
+    const drained = server.drain(30_000);
+    await vi.waitUntil(() => requests.length >= 3, { timeout: 5000 });
+    expect(most).toBe(3);
+    // From the end: the last ones whose turn it would be.
+    for (let page = pages - 1; page > pages - 8; page--) {
+      const before = requests.length;
+      expect(await client.read(page)).toEqual(patterns(page, 1));
+      const position = requests.findIndex(({ first, pages: count }) => page >= first && page < first + count);
+      expect(requests[position]).toEqual({ first: page, pages: 1 });
+      // What the worker asked for while the fault was on its way.
+      expect(position - before).toBeLessThanOrEqual(2);
+    }
+    expect(requests.length).toBeLessThan(32);
+    // More at once than there are places.
+    const many = Array.from({ length: 6 }, (_, i) => pages - 1000 - i);
+    const before = requests.length;
+    expect(await Promise.all(many.map((page) => client.read(page)))).toEqual(many.map((page) => patterns(page, 1)));
+    const positions = many.map((page) =>
+      requests.findIndex(({ first, pages: count }) => first === page && count === 1),
+    );
+    expect(Math.min(...positions)).toBeGreaterThanOrEqual(before);
+    expect(Math.max(...positions) - before).toBeLessThanOrEqual(many.length + 2);
+    await drained;
   });
 });

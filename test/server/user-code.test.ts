@@ -1,7 +1,7 @@
 // Sources and policies of users in the serving workers: what they decide, and what they throw.
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
-import { moduleSource } from 'userfaultfd';
+import { moduleSource, pageEntries } from 'userfaultfd';
 import { requires } from '../support/requires.js';
 import { Client, PAGE, patterns, serverOf, slow } from './support.js';
 
@@ -20,7 +20,28 @@ describe('user code that throws', () => {
     await expect(client.read(13)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
     expect((await unserved)[3]).toBe('page 13 is bad');
     expect(await client.read(20, 4)).toEqual(patterns(20, 4));
-    await expect(server.drain(300)).rejects.toMatchObject({ code: 'ERR_DRAIN_TIMEOUT' });
+    // Of memory in which nobody has asked for that page, it is the one that is left.
+    using other = await new Client(PAGES).attach(server);
+    await expect(server.drain(1000)).rejects.toMatchObject({
+      code: 'ERR_DRAIN_TIMEOUT',
+      message: expect.stringMatching(/^not drained in time: session 2 \(1 pages absent[^;]*$/) as string,
+    });
+    for (const { mapping } of [client, other]) {
+      const present = pageEntries(mapping).map((entry) => entry.present);
+      expect(present).toEqual(Array.from({ length: PAGES }, (_, page) => page !== 13));
+    }
+    expect(await client.read(14, PAGES - 14)).toEqual(patterns(14, PAGES - 14));
+  });
+
+  it('nothing: a source without fetch workers is drained like any other', async () => {
+    const module = new URL('./slow-source.mjs', import.meta.url);
+    // Twice as large as what is served: all of that is at hand.
+    const data = { sizeBytes: 2 * sizeBytes, delayMs: 0 };
+    const server = await serverOf({ source: moduleSource({ module, data }, { sizeBytes, runsIn: 'serving' }) });
+    using client = await new Client(PAGES).attach(server);
+    await server.drain(5000);
+    expect(pageEntries(client.mapping).every(({ present }) => present)).toBe(true);
+    expect(await client.read(0, PAGES)).toEqual(patterns(0, PAGES));
   });
 
   it('a policy: the same', async (context) => {

@@ -76,6 +76,7 @@ const checks = {
     const enabled = readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8');
     return enabled.includes('[never]') ? 'transparent huge pages are switched off' : undefined;
   },
+  swap: () => (readFileSync('/proc/swaps', 'utf8').trim().includes('\n') ? undefined : 'this machine has none'),
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   fuse: () => {
     try {
