@@ -31,23 +31,27 @@ afterAll(() => {
   execFileSync('umount', ['-l', mount], { stdio: 'ignore' });
 });
 
-it('another session of the same worker is served meanwhile, and it itself afterwards', async () => {
-  const socket = join(folder, 'held.sock');
-  const serve = await Serve.start(patternFile(folder, PAGES), socket, '--fault-around', '1', '--workers', '1');
-  let ended = false;
-  const holding = run(compiled('restless-client.c'), ['holds', socket, `${PAGES}`, join(mount, 'snapshot')]);
-  void holding.then(() => (ended = true));
-  await serve.event('session');
-  await new Promise((resolve) => setTimeout(resolve, 1000));
-  const other = await run(compiled('hostile-client.c'), ['normal', socket, `${PAGES}`]);
-  expect(touches(other.stdout, 'page')).toEqual(content);
-  // Would have ended by now, had both waited for the same.
-  await new Promise((resolve) => setTimeout(resolve, 500));
-  expect(ended).toBe(false);
-  const { stdout, code } = await holding;
-  expect(stdout).toMatch(/^held 1$/m);
-  expect(touches(stdout, 'page')).toEqual(content);
-  expect(code).toBe(0);
-  expect(serve.events.filter(({ event }) => event === 'unserved' || event === 'parked')).toEqual([]);
-  expect(await serve.stop()).toBe(0);
-});
+// Whose socket is closed is asked again and again whether anything of it is left.
+it.each(['holds', 'hangs-up-and-holds'])(
+  '%s: another session of its worker is served meanwhile, it itself afterwards',
+  async (mode) => {
+    const socket = join(folder, `${mode}.sock`);
+    const serve = await Serve.start(patternFile(folder, PAGES), socket, '--fault-around', '1', '--workers', '1');
+    let ended = false;
+    const holding = run(compiled('restless-client.c'), [mode, socket, `${PAGES}`, join(mount, 'snapshot')]);
+    void holding.then(() => (ended = true));
+    await serve.event('session');
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const other = await run(compiled('hostile-client.c'), ['normal', socket, `${PAGES}`]);
+    expect(touches(other.stdout, 'page')).toEqual(content);
+    // Would have ended by now, had both waited for the same.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(ended).toBe(false);
+    const { stdout, code } = await holding;
+    expect(stdout).toMatch(/^held 1$/m);
+    expect(touches(stdout, 'page')).toEqual(content);
+    expect(code).toBe(0);
+    expect(serve.events.filter(({ event }) => event === 'unserved' || event === 'parked')).toEqual([]);
+    expect(await serve.stop()).toBe(0);
+  },
+);

@@ -197,7 +197,8 @@ int main(int argc, char **argv) {
       _exit(0);
     }
     look("page");
-  } else if (is("holds")) {
+  } else if (is("holds") || is("hangs-up-and-holds")) {
+    if (!is("holds")) close(server);
     pthread_create(&threads[0], NULL, read_slowly, argv[4]);
     pthread_create(&threads[1], NULL, hold, argv[4]);
     pthread_create(&threads[2], NULL, touch_later, NULL);
