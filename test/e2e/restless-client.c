@@ -1,5 +1,5 @@
 // A client whose memory, address space or process changes under it while it is served. One way each, named by its first
-// argument. Usage: restless-client MODE SOCKET PAGES; prints what it saw, a word a line.
+// argument. Usage: restless-client MODE SOCKET PAGES [FILE-OF-SLOW-FUSE]; prints what it saw, a word a line.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -92,6 +92,31 @@ static void *storm(void *unused) {
   return NULL;
 }
 
+static atomic_int mapped;
+
+// Keeps a page of the slow file locked in the page cache until the file system has brought it.
+static void *read_slowly(void *file) {
+  char byte;
+  int fd = open(file, O_RDONLY);
+  if (fd < 0 || pread(fd, &byte, 1, lseek(fd, 0, SEEK_END) - 1) != 1) die("pread");
+  return NULL;
+}
+
+// A mapping past the page cache throws out what is in there first, and waits for that page: with the lock of the address
+// space held for writing.
+static void *hold(void *file) {
+  int fd = open(file, O_RDONLY | O_NONBLOCK);
+  usleep(300000);
+  if (mmap(NULL, page, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED) die("mmap");
+  mapped = 1;
+  return NULL;
+}
+
+static void *touch_later(void *unused) {
+  usleep(600000);
+  return touch_all(unused);
+}
+
 static void run_threads(int count, void *(*work)(void *), pthread_t *threads) {
   for (int i = 0; i < count; i++) pthread_create(&threads[i], NULL, work, NULL);
 }
@@ -101,7 +126,7 @@ static void join(int count, pthread_t *threads) {
 
 int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 0);
-  if (argc != 4) return 2;
+  if (argc != 4 && argc != 5) return 2;
   mode = argv[1];
   page = (size_t)sysconf(_SC_PAGESIZE);
   pages = strtoull(argv[3], NULL, 0);
@@ -171,6 +196,19 @@ int main(int argc, char **argv) {
       usleep(3000000);
       _exit(0);
     }
+    look("page");
+  } else if (is("holds") || is("hangs-up-and-holds")) {
+    if (!is("holds")) close(server);
+    pthread_create(&threads[0], NULL, read_slowly, argv[4]);
+    pthread_create(&threads[1], NULL, hold, argv[4]);
+    pthread_create(&threads[2], NULL, touch_later, NULL);
+    usleep(600000);
+    // Comes back only when the lock is free.
+    mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    usleep(100000);
+    printf("held %d\n", mapped);
+    join(3, threads);
+    printf("wrong %d failed %d\n", wrong, failed);
     look("page");
   } else if (is("storms")) {
     run_threads(2, storm, threads);

@@ -1,16 +1,16 @@
 // A FUSE file system with one file, "snapshot", in the pattern of support.ts: reads in its second half take DELAY ms, and
-// its close(2) takes 4 s. Usage: slow-fuse PAGES DELAY_MS MOUNTPOINT
+// its close(2) takes 4 s, or CLOSE_SECONDS. Opened with O_NONBLOCK it bypasses the page cache.
+// Usage: slow-fuse PAGES DELAY_MS MOUNTPOINT [CLOSE_SECONDS]
 #define FUSE_USE_VERSION 31
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define CLOSE_SECONDS 4
-
-static long pages, delay_ms;
+static long pages, delay_ms, close_seconds = 4;
 
 static int get_attributes(const char *path, struct stat *st, struct fuse_file_info *file) {
   (void)file;
@@ -25,7 +25,7 @@ static int get_attributes(const char *path, struct stat *st, struct fuse_file_in
 
 static int open_file(const char *path, struct fuse_file_info *file) {
   (void)path;
-  (void)file;
+  file->direct_io = file->keep_cache = (file->flags & O_NONBLOCK) != 0;
   return 0;
 }
 
@@ -40,7 +40,7 @@ static int read_file(const char *path, char *buffer, size_t size, off_t offset, 
 static int flush_file(const char *path, struct fuse_file_info *file) {
   (void)path;
   (void)file;
-  sleep(CLOSE_SECONDS);
+  sleep(close_seconds);
   return 0;
 }
 
@@ -48,7 +48,8 @@ static const struct fuse_operations operations = {
     .getattr = get_attributes, .open = open_file, .read = read_file, .flush = flush_file};
 
 int main(int argc, char **argv) {
-  if (argc != 4) return 2;
+  if (argc != 4 && argc != 5) return 2;
+  if (argc == 5) close_seconds = atol(argv[4]);
   pages = atol(argv[1]);
   delay_ms = atol(argv[2]);
   char *arguments[] = {argv[0], "-f", argv[3], NULL};
