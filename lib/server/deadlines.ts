@@ -6,7 +6,7 @@ import { PageState } from './page-states.js';
 import type { Session, Waiting } from './session.js';
 import type { Sessions } from './sessions.js';
 
-/** Of a session that is poisoned as a whole: about two milliseconds of answers. */
+/** Of a session that is poisoned as a whole, or in all its absent pages: about two milliseconds of answers. */
 const PAGES_PER_CHECK = 8192;
 
 export interface DeadlineParts {
@@ -19,6 +19,8 @@ export interface DeadlineParts {
 
 export class Deadlines {
   readonly #parts: DeadlineParts;
+  /** Up to which page a session has been given up; see `giveUp`. */
+  readonly #givenUp = new WeakMap<Session, { nextPage: number }>();
 
   constructor(parts: DeadlineParts) {
     this.#parts = parts;
@@ -34,6 +36,30 @@ export class Deadlines {
     for (const [session, progress] of unreadable) {
       if (progress.at <= now && this.#actOnAll(session, progress)) unreadable.delete(session);
     }
+  }
+
+  /**
+   * The server is to go away, and what is absent will never come: nobody waits for it, neither now nor later. It stays
+   * registered all the same: a page that could not be poisoned must not be seen as zeroes. True when there is more to do.
+   */
+  giveUp(session: Session, reason: string): boolean {
+    const { onFailure, answers, post } = this.#parts;
+    let progress = this.#givenUp.get(session);
+    if (progress === undefined) {
+      progress = { nextPage: 0 };
+      this.#givenUp.set(session, progress);
+      if (session.states.next(PageState.absent, 0, session.pages) >= 0)
+        post({ type: 'unserved', session: session.id, action: onFailure, page: -1, reason });
+    }
+    if (onFailure !== 'poison' || progress.nextPage >= session.pages) return false;
+    const end = Math.min(session.pages, progress.nextPage + PAGES_PER_CHECK);
+    for (; progress.nextPage < end; progress.nextPage++) {
+      const page = progress.nextPage;
+      if (session.states.bytes[page] !== PageState.absent) continue;
+      if (answers.full) this.#parts.flush();
+      answers.addStray(AnswerOp.poison, session, session.addressOf(session.regionOfPage(page), page));
+    }
+    return true;
   }
 
   #checkSession(session: Session, now: number): void {

@@ -24,6 +24,8 @@ export interface DrainingParts {
   /** The most bytes of a fetch that nobody waits for. */
   readonly backgroundBytes: number;
   readonly sourceFailure: () => string | undefined;
+  /** Does what the policy says about pages that will never come; true when there is more to do. */
+  readonly giveUp: (session: Session, reason: string) => boolean;
   readonly flush: () => void;
 }
 
@@ -38,14 +40,17 @@ export class Draining {
 
   /** One step for each session that is to be completed. True when there is more to do at once. */
   round(): boolean {
-    const { sessions, fetches, sourceFailure } = this.#parts;
+    const { sessions, fetches, sourceFailure, giveUp } = this.#parts;
+    const failure = sourceFailure();
     let progress = false;
     for (const session of sessions.toDrain) {
       if (session.parked !== undefined) continue;
       if (session.leaving) {
         this.#leave(session);
         progress = true;
-      } else if (sourceFailure() === undefined && !fetches.fullBehindDemand(session) && this.#step(session)) {
+      } else if (failure === undefined && !fetches.fullBehindDemand(session) && this.#step(session)) {
+        progress = true;
+      } else if (failure !== undefined && giveUp(session, failure)) {
         progress = true;
       } else if (session.kind.behind === 'kept' && this.#zeroDropped(session)) {
         progress = true;

@@ -74,8 +74,7 @@ export class Fetches {
     if (this.full(session)) return false;
     const place = this.#free.pop()!;
     const id = this.#nextId++;
-    const port = this.#asked.indexOf(Math.min(...this.#asked));
-    Atomics.add(this.#asked, port, 1);
+    const port = this.#leastAsked();
     this.#underWay.set(id, { session, region, first, pages, cached, place, port });
     session.fetchesUnderWay++;
     session.counters.fetches++;
@@ -87,6 +86,15 @@ export class Fetches {
     const request: FetchRequest = { id, place, arenaOffset, length: available, offset };
     this.#ports[port]!.postMessage(request);
     return true;
+  }
+
+  /** The port that has been asked for least, with one more. Other serving workers look for theirs at the same time. */
+  #leastAsked(): number {
+    for (;;) {
+      const least = Math.min(...this.#asked);
+      const port = this.#asked.indexOf(least);
+      if (port >= 0 && Atomics.compareExchange(this.#asked, port, least, least + 1) === least) return port;
+    }
   }
 
   /** The session is over: what it has asked for is read for nobody. The places stay taken until the replies come. */

@@ -96,7 +96,8 @@ export class ServingLoop {
     const parts = { answers, fetches, faultDeadlineMs, sourceFailure, flush };
     this.#decider = new FaultDecider({ ...parts, filler, policy, recorder, demandBytes });
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
-    this.#draining = new Draining({ ...parts, queue: this.#queue, unasked, sessions, backgroundBytes });
+    const giveUp = this.#deadlines.giveUp.bind(this.#deadlines);
+    this.#draining = new Draining({ ...parts, queue: this.#queue, unasked, sessions, backgroundBytes, giveUp });
     this.#ahead = new Ahead({ unasked, fetches, sessions });
     this.#settling = this.#newSettling();
     this.#arrivals = this.#newArrivals();
