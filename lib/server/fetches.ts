@@ -6,7 +6,9 @@ import { MAX_FILL_BYTES } from './page-filler.js';
 import type { ServedRegion, Session } from './session.js';
 
 /** Reads under way at once per serving worker; each has a place of MAX_FILL_BYTES in the arena. */
-const PLACES = 4;
+const PLACES = 8;
+/** Of one session, where one fetch worker does many at once: others find places beside a slow one. */
+const PLACES_OF_SESSION = 4;
 
 export interface Fetch {
   readonly session: Session;
@@ -42,7 +44,7 @@ export class Fetches {
     this.#ports = ports;
     this.#sourceSize = sourceSize;
     this.#asked = new Int32Array(asked);
-    this.#perSession = ports.length === 1 ? PLACES : Math.ceil(ports.length / 2);
+    this.#perSession = ports.length === 1 ? PLACES_OF_SESSION : Math.ceil(ports.length / 2);
     const arena: FetchArena = { arena: this.#arena.buffer, cancelled: this.#cancelled.buffer, wakeFd };
     for (const port of ports) port.postMessage(arena);
   }

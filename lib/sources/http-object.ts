@@ -20,6 +20,8 @@ export interface PinnedObject {
 }
 
 const MAX_BACKOFF_MS = 2000;
+/** What an attempt may take in all, however lively its connection is, in times of `timeoutMs`. */
+const ATTEMPT_TIMEOUTS = 3;
 /** Too busy, or not for long: worth another attempt. */
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
 
@@ -49,6 +51,8 @@ export async function pinObject(url: string, limits: HttpLimits, agent: Agent): 
     if (etag === undefined || !/^"[^"]*"$/.test(etag)) {
       throw invalid('its server gives no strong ETag: a change would go unnoticed');
     }
+    const encoding = headers['content-encoding'] ?? 'identity';
+    if (encoding !== 'identity') throw invalid(`its server compresses it (Content-Encoding ${encoding})`);
     return { url, etag, sizeBytes };
   });
 }
@@ -105,7 +109,9 @@ function problemOf(status: number, headers: Headers, etag: string, range: string
   const changed = (how: string) => new Final('ERR_SOURCE_CHANGED', `has changed since it was opened (${how})`);
   if (status === 404 || status === 410 || status === 412 || status === 416) return changed(`HTTP status ${status}`);
   if (status !== 206) return invalid(`HTTP status ${status}`);
-  if (headers.etag !== undefined && headers.etag !== etag) return changed(`ETag ${headers.etag}, was ${etag}`);
+  if (headers.etag !== etag) return changed(`ETag ${headers.etag ?? 'none'}, was ${etag}`);
+  const encoding = headers['content-encoding'] ?? 'identity';
+  if (encoding !== 'identity') return invalid(`it answered with Content-Encoding ${encoding}, asked for identity`);
   const told = headers['content-range'];
   if (told === range) return undefined;
   if (told !== undefined && told.split('/')[1] !== range.split('/')[1]) return changed(`${told}, asked for ${range}`);
@@ -114,6 +120,7 @@ function problemOf(status: number, headers: Headers, etag: string, range: string
 
 interface Headers {
   readonly etag?: string;
+  readonly 'content-encoding'?: string;
   readonly 'content-length'?: string;
   readonly 'content-range'?: string;
 }
@@ -129,13 +136,14 @@ async function get(
   dispatcher: Agent,
   signal?: AbortSignal,
 ) {
+  const late = AbortSignal.timeout(timeoutMs * ATTEMPT_TIMEOUTS);
   const response = await request(url, {
     // What is counted in bytes of the object must not be compressed.
     headers: { ...headers, 'accept-encoding': 'identity' },
     headersTimeout: timeoutMs,
     bodyTimeout: timeoutMs,
     dispatcher,
-    signal: signal ?? null,
+    signal: signal === undefined ? late : AbortSignal.any([signal, late]),
   });
   return { status: response.statusCode, headers: response.headers as Headers, body: response.body };
 }

@@ -78,7 +78,29 @@ std::vector<int64_t> holes(int fd, int64_t size, size_t limit) {
   return found;
 }
 
+namespace {
+
+// Where a lease says all there is to say: every change goes through this kernel. Not on FUSE, which grants one and whose
+// files change behind it, nor on overlayfs, where the layer below can, nor on networks.
+bool lease_counts(int fd) {
+  struct statfs fs;
+  if (::fstatfs(fd, &fs) != 0) return false;
+  switch (static_cast<uint32_t>(fs.f_type)) {
+    case 0xef53:      // ext4
+    case 0x58465342:  // XFS
+    case 0x9123683e:  // btrfs
+    case 0xf2f52010:  // F2FS
+    case 0x01021994:  // tmpfs
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 int take_lease(int fd) {
+  if (!lease_counts(fd)) return -EINVAL;
   // SIGURG, which is ignored by default, for the moment until the lease has no owner to be signalled.
   if (::fcntl(fd, F_SETSIG, SIGURG) != 0) return -errno;
   if (::fcntl(fd, F_SETLEASE, F_RDLCK) != 0) return -errno;

@@ -35,7 +35,8 @@ int identify(int fd, Identity* identity);
 std::vector<int64_t> holes(int fd, int64_t size, size_t limit);
 // A read lease (fcntl(2), F_SETLEASE): whoever wants to open the file for writing or truncate it waits until the lease
 // is given back, or for /proc/sys/fs/lease-break-time. -EAGAIN when somebody has it open for writing already, -EACCES
-// or -EPERM when it is not ours, -EINVAL on file systems without leases. Sends no signal: ask lease_held().
+// or -EPERM when it is not ours, -EINVAL on file systems without leases, and where files change without
+// breaking one (FUSE, overlayfs, networks). Sends no signal: ask lease_held().
 int take_lease(int fd);
 // False once somebody waits for it, or it has been taken away.
 bool lease_held(int fd);

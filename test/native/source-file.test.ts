@@ -5,6 +5,9 @@ import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import type { NativeSourceFile } from '../../dist/native/contract.js';
 import { native } from '../../dist/native/load.js';
+import { SlowFile } from '../../dist/bench/serve/slow-file.js';
+import { deadline } from '../support/deadline.js';
+import { requires } from '../support/requires.js';
 import { openDescriptors } from '../support/resources.js';
 
 let path = '';
@@ -25,6 +28,13 @@ function opened(file: string | number = path): NativeSourceFile {
   });
   return source;
 }
+
+test('no lease on a file that can change behind the kernel, though FUSE would grant one', async (context) => {
+  requires(context, 'root', 'fuse');
+  await using slow = await SlowFile.start(0, deadline());
+  expect(opened(slow.path).hold()).toBe(-22);
+  expect(opened().hold()).toBeGreaterThan(0);
+});
 
 test('its identity', () => {
   const source = opened();

@@ -124,7 +124,7 @@ describe('blocks and the extents around them', () => {
     using source = await opened(server, { blockBytes: BLOCK });
     let finish: () => void = () => undefined;
     server.behave = (request, response) => {
-      response.writeHead(206, { 'content-range': rangeOf(request), 'content-length': EXTENT });
+      response.writeHead(206, { etag: '"one"', 'content-range': rangeOf(request), 'content-length': EXTENT });
       response.write(bytes.subarray(0, BLOCK + 1));
       finish = () => response.end(bytes.subarray(BLOCK + 1, EXTENT));
       return true;
@@ -145,7 +145,7 @@ describe('blocks and the extents around them', () => {
     server.behave = (request, response) => {
       if (broken) return false;
       broken = true;
-      response.writeHead(206, { 'content-range': rangeOf(request), 'content-length': EXTENT });
+      response.writeHead(206, { etag: '"one"', 'content-range': rangeOf(request), 'content-length': EXTENT });
       response.write(bytes.subarray(0, BLOCK + 1), () => setTimeout(() => response.destroy(), 50));
       return true;
     };
@@ -160,7 +160,7 @@ describe('blocks and the extents around them', () => {
     await using server = await ObjectServer.start(bytes);
     using source = await opened(server, { blockBytes: BLOCK, attempts: 1 });
     server.behave = (request, response) => {
-      response.writeHead(206, { 'content-range': rangeOf(request) });
+      response.writeHead(206, { etag: '"one"', 'content-range': rangeOf(request) });
       response.write(Buffer.alloc(BLOCK, 'Bad gateway. '));
       setTimeout(() => response.end(), 50);
       return true;
@@ -274,7 +274,7 @@ describe('a server that is not well', () => {
     [
       'ending early',
       (request, response) => {
-        response.writeHead(206, { 'content-range': rangeOf(request) });
+        response.writeHead(206, { etag: '"one"', 'content-range': rangeOf(request) });
         response.end('short');
         return true;
       },
@@ -283,7 +283,7 @@ describe('a server that is not well', () => {
     [
       'answering with another range',
       (_, response) => {
-        response.writeHead(206, { 'content-range': `bytes 1-2/${SIZE}` });
+        response.writeHead(206, { etag: '"one"', 'content-range': `bytes 1-2/${SIZE}` });
         response.end('xx');
         return true;
       },
@@ -291,7 +291,7 @@ describe('a server that is not well', () => {
     [
       'stopping in the body',
       (request, response) => {
-        response.writeHead(206, { 'content-range': rangeOf(request), 'content-length': EXTENT });
+        response.writeHead(206, { etag: '"one"', 'content-range': rangeOf(request), 'content-length': EXTENT });
         response.write(bytes.subarray(0, 1));
         return true;
       },
@@ -330,6 +330,17 @@ describe('a server that is not well', () => {
         };
       },
       /ETag "two", was "one"/,
+    ],
+    [
+      'no ETag any more',
+      (server) => {
+        server.behave = (_, response) => {
+          server.etag = undefined;
+          server.send(response, EXTENT, 2 * EXTENT - 1);
+          return true;
+        };
+      },
+      /ETag none, was "one"/,
     ],
     [
       'another size',

@@ -1,6 +1,6 @@
 // `uffd demo [FILE]`: a fault server and a client at work, and whether every byte was right.
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Table from 'cli-table3';
@@ -65,14 +65,22 @@ export function addDemo(program: Command): void {
 }
 
 async function demo(file: string, options: DemoOptions): Promise<DemoReport> {
+  // Directly in the temporary folder: whichever of this process and the server is killed, the other one removes it.
+  const socket = join(tmpdir(), `uffd-demo-${process.pid}-${Date.now().toString(36)}.sock`);
+  try {
+    return await shown(file, socket, options);
+  } finally {
+    rmSync(socket, { force: true });
+  }
+}
+
+async function shown(file: string, socket: string, options: DemoOptions): Promise<DemoReport> {
   const size = sizeOf(file);
   const stop = new AbortController();
   onStopRequest((why) => {
     stop.abort(new Error(`stopped by ${why}`));
   }, false);
   const expected = await hashOf(file, stop.signal);
-  // Directly in the temporary folder: if this process is killed, the server removes the socket, and nothing is left.
-  const socket = join(tmpdir(), `uffd-demo-${process.pid}-${Date.now().toString(36)}.sock`);
   const { order, threads, faultAround, fill, quiet } = options;
   const quietly = quiet || options.json ? ['--quiet'] : [];
   const serving = ['--socket', socket, '--fill', fill, '--fault-around', `${faultAround}`, ...quietly];
@@ -80,7 +88,7 @@ async function demo(file: string, options: DemoOptions): Promise<DemoReport> {
   const listening = await server.event('listening', START_MS);
   stop.signal.throwIfAborted();
   if (listening === undefined) {
-    throw new UffdError('ERR_SERVER_GONE', 'the fault server did not start; its message is above');
+    throw new UffdError('ERR_SERVER_GONE', 'the fault server did not start; what it said is above');
   }
   const touching = ['--socket', socket, '--size', `${size}`, '--order', order, '--threads', `${threads}`, ...quietly];
   if (options.userModeOnly) touching.push('--user-mode-only');
@@ -89,7 +97,7 @@ async function demo(file: string, options: DemoOptions): Promise<DemoReport> {
   stop.signal.throwIfAborted();
   const touched = client.printed[0] as unknown as TouchReport | undefined;
   if (code !== 0 || touched === undefined) {
-    throw new UffdError('ERR_SERVER_GONE', 'the client did not finish; its message is above');
+    throw new UffdError('ERR_SERVER_GONE', 'the client did not finish; what was said is above');
   }
   const detached = await server.event('detached', REPORT_MS);
   const { sha256: actual, ...rest } = touched;
