@@ -30,10 +30,7 @@ export interface PageSource {
    * when there is no such place now. Never loaded from by this process, only by the kernel on its behalf.
    */
   addressNow?(length: number, offset: number): number;
-  /**
-   * @internal Asked after `addressNow`, before the answers are given. False: those answers must not be given. True: it has
-   * been held since it was opened, and is unchanged.
-   */
+  /** @internal Asked after `addressNow`, before the answers are given. False: those answers must not be given. */
   held?(): boolean;
   /**
    * @internal Sets `extent` to bytes of one kind around the page at `offset`, whole pages from there on in both directions.

@@ -173,12 +173,9 @@ export class ServingLoop {
 
   /** The check that comes after reading and before anything becomes visible. */
   #verify(): void {
-    const { sourceRows, heldRows } = this.#answers;
-    if (sourceRows === 0 || this.#source === undefined) return;
-    // Still held: it has been since it was opened, so that it is unchanged too. A call into the kernel less.
-    if (heldRows > 0 && this.#source.held?.() !== false) return;
+    if (this.#answers.sourceRows === 0 || this.#source === undefined) return;
     if (this.#source.unchanged?.() === false) this.#failSource('the source has changed since it was opened');
-    else if (heldRows === 0) return;
+    else if (this.#answers.heldRows === 0 || this.#source.held?.() !== false) return;
     this.#answers.cancelSourceRows();
   }
 

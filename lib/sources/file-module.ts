@@ -116,8 +116,6 @@ class FileSource implements PageSource {
     if (leaseBreakSeconds() < LEAST_LEASE_BREAK_SECONDS) return;
     const address = this.#file.hold();
     if (address > 0) this.#mapping = address;
-    // From here on nobody can; what was found out of it before must be of the same file.
-    if (!this.unchanged()) throw new UffdError('ERR_SOURCE_CHANGED', 'the file changed while the server was starting');
   }
 
   #letGo(): void {
