@@ -31,6 +31,9 @@ const extraTrials: readonly ExtraTrial[] = [
   { name: 'server memory', measure: serverMemory },
 ];
 
+/** What `only` can match. */
+export const rowNames: readonly string[] = [...trials, ...limitTrials, ...extraTrials].map(({ name }) => name);
+
 export async function benchmark(options: BenchOptions): Promise<BenchReport> {
   const { quick, only, signal, onProgress } = options;
   const started = performance.now();

@@ -54,8 +54,16 @@ export function dialectChoice(text: string): DialectChoice {
   return { dialect, ...(at >= 0 && { socket: text.slice(0, at) }) };
 }
 
-/** A part of a name, or a regular expression; letters of either case. */
-export function pattern(text: string): RegExp {
+/** A part of one of the names, or a regular expression; letters of either case. */
+export function patternAmong(names: readonly string[]): (text: string) => RegExp {
+  return (text) => {
+    const pattern = patternOf(text);
+    if (names.some((name) => pattern.test(name))) return pattern;
+    throw new InvalidArgumentError('No row has that in its name: docs/performance.md has them.');
+  };
+}
+
+function patternOf(text: string): RegExp {
   try {
     return new RegExp(text, 'i');
   } catch {

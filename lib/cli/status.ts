@@ -28,6 +28,9 @@ function text(path: string, status: Record<string, unknown>): string {
       return `  session ${session}: ${filledPages} of ${pages} pages filled, ${faults} faults, ${waiting} waiting${why}\n`;
     },
   );
-  const told = `${path}: process ${pid as number} serves ${file as string}, ${sizeBytes as number} bytes`;
-  return `${told}, to ${sessionCount as number} clients\n${lines.join('')}`;
+  // Of itself a server that is not `uffd serve` tells what it likes, or nothing.
+  const who = pid === undefined ? 'a server' : `process ${pid as number}`;
+  const what = file === undefined ? ' serves' : ` serves ${file as string}, ${sizeBytes as number} bytes, to`;
+  const clients = sessionCount === 1 ? '1 client' : `${sessionCount as number} clients`;
+  return `${path}: ${who}${what} ${clients}\n${lines.join('')}`;
 }

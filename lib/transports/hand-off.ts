@@ -64,7 +64,7 @@ export class Handoff implements Disposable {
     this.#connection.close();
   }
 
-  /** Closes the socket: the server lets the session go. */
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

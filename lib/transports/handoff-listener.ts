@@ -29,7 +29,7 @@ export interface ListenerOptions {
    * They register it, mapped private, for MINOR faults. Stays the caller's. Default: clients bring their own memory.
    */
   readonly backing?: ClonesBacking;
-  /** What `uffd serve --status` is told beside the sessions. */
+  /** What `uffd serve --status` is told beside the sessions; it prints `pid`, `file` and `sizeBytes`. Default nothing. */
   readonly about?: Readonly<Record<string, unknown>>;
 }
 

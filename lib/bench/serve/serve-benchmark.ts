@@ -38,6 +38,9 @@ const others: readonly Other[] = [
   { name: 'server memory and start', measure: async (c) => ({ extra: await processFigures(c) }) },
 ];
 
+/** What `only` can match. */
+export const serveRowNames: readonly string[] = [...trials, ...others].map(({ name }) => name);
+
 export async function serveBenchmark(options: ServeBenchOptions): Promise<BenchReport> {
   const { quick, only, signal, startServe, onProgress } = options;
   const started = performance.now();

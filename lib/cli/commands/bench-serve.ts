@@ -1,11 +1,11 @@
 // `uffd bench serve`: `uffd serve` beside a C handler that answers page by page, for a client in another process.
 import type { Command } from 'commander';
-import { serveBenchmark } from '../../bench/serve/serve-benchmark.js';
+import { serveBenchmark, serveRowNames } from '../../bench/serve/serve-benchmark.js';
 import type { ServeProcess } from '../../bench/serve/tested-process.js';
 import { UffdError } from '../../errors.js';
 import { type Running, printReport, readable } from '../bench-report.js';
 import { Child } from '../children.js';
-import { pattern } from '../options.js';
+import { patternAmong } from '../options.js';
 
 const START_MS = 120_000;
 
@@ -21,7 +21,7 @@ export function addBenchServe(bench: Command): void {
     .command('serve')
     .description('measure `uffd serve` for clients in another process, against a C handler that answers page by page')
     .option('--quick', 'every row, smaller: within a minute', false)
-    .option('--only <pattern>', 'only rows whose name matches, e.g. "clusters" or "HTTP"', pattern)
+    .option('--only <pattern>', 'only rows whose name matches, e.g. "clusters" or "HTTP"', patternAmong(serveRowNames))
     .option('--json', 'one JSON object on stdout', false)
     .option('--quiet', 'no progress line', false)
     .addHelpText(

@@ -1,10 +1,10 @@
 // `uffd bench vcpu`: how many pages a second the vCPUs of a guest get, from the server and from a plain C handler.
 import Table from 'cli-table3';
 import type { Command } from 'commander';
-import { type VcpuReport, benchVcpus, hugePagesNeeded } from '../../bench/vcpu.js';
+import { type VcpuReport, benchVcpus, hugePagesNeeded, vcpuTrials } from '../../bench/vcpu.js';
 import { ReservedHugePages } from '../../stress/huge-pages.js';
 import { type Running, circumstances, printReport, short } from '../bench-report.js';
-import { pattern } from '../options.js';
+import { patternAmong } from '../options.js';
 
 interface BenchVcpuOptions {
   quick: boolean;
@@ -18,7 +18,11 @@ export function addBenchVcpu(bench: Command): void {
     .command('vcpu')
     .description('pages a second that vCPUs get by faults, from the server and from a plain C handler (KVM)')
     .option('--quick', 'every row, smaller: within half a minute', false)
-    .option('--only <pattern>', 'only rows whose name matches, e.g. "minor" or "hugetlb"', pattern)
+    .option(
+      '--only <pattern>',
+      'only rows whose name matches, e.g. "minor" or "hugetlb"',
+      patternAmong(vcpuTrials.map(({ name }) => name)),
+    )
     .option('--json', 'one JSON object on stdout', false)
     .option('--quiet', 'no progress line', false)
     .addHelpText(

@@ -1,8 +1,8 @@
 // `uffd bench`: the server's figures on this machine, beside those of a plain C handler.
 import type { Command } from 'commander';
-import { benchmark } from '../../bench/benchmark.js';
+import { benchmark, rowNames } from '../../bench/benchmark.js';
 import { printReport, readable } from '../bench-report.js';
-import { pattern, wholeNumber } from '../options.js';
+import { patternAmong, wholeNumber } from '../options.js';
 import { addBenchServe } from './bench-serve.js';
 import { addBenchVcpu } from './bench-vcpu.js';
 
@@ -21,7 +21,7 @@ export function addBench(program: Command): void {
   bench
     .description('measure the fault server against a plain C handler, on this machine')
     .option('--quick', 'every row, smaller: within a minute', false)
-    .option('--only <pattern>', 'only rows whose name matches, e.g. "restore" or "one fault"', pattern)
+    .option('--only <pattern>', 'only rows whose name matches, e.g. "restore" or "one fault"', patternAmong(rowNames))
     .option(
       '--fault-around <pages>',
       "pages brought along in the restore rows (default: the server's)",
