@@ -89,8 +89,7 @@ Napi::Value FaultQueueObject::unregistered_before(const Napi::CallbackInfo& info
   int64_t count = args.integer(3);
   if (!args.ok()) return info.Env().Undefined();
   int fd = queue_.userfaultfd_of(slot);
-  return Napi::Number::New(info.Env(),
-                           static_cast<double>(userfaultfd::unregistered_before(fd, start, stride, count)));
+  return Napi::Number::New(info.Env(), static_cast<double>(userfaultfd::unregistered_before(fd, start, stride, count)));
 }
 
 // answer(count) -> whether all were done in full; the results are in the rows

@@ -80,8 +80,8 @@ std::vector<int64_t> holes(int fd, int64_t size, size_t limit) {
 
 namespace {
 
-// Where a lease says all there is to say: every change goes through this kernel. Not on FUSE, which grants one and whose
-// files change behind it, nor on overlayfs, where the layer below can, nor on networks.
+// Where a lease says all there is to say: every change goes through this kernel. Not on FUSE, which grants one and
+// whose files change behind it, nor on overlayfs, where the layer below can, nor on networks.
 bool lease_counts(int fd) {
   struct statfs fs;
   if (::fstatfs(fd, &fs) != 0) return false;
