@@ -31,7 +31,8 @@ describe('slow sources', () => {
     using third = await new Client(PAGES).attach(server);
     const started = performance.now();
     const waiting = Promise.all([60, 61, 62, 63].map((page) => stuck.read(page)));
-    for (const client of [other, third]) expect(await client.read(0, 30)).toEqual(patterns(0, 30));
+    // Few enough for an emulated machine, where each takes tens of milliseconds.
+    for (const client of [other, third]) expect(await client.read(0, 8)).toEqual(patterns(0, 8));
     expect(performance.now() - started).toBeLessThan(1200);
     expect(await waiting).toEqual([61, 62, 63, 64].map((value) => [value]));
   });
