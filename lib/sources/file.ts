@@ -23,9 +23,9 @@ export interface FileSourceData {
 /**
  * A file, read through the page cache by the serving workers and from the disk by fetch workers. Its device, inode,
  * size and modification time are pinned: when it changes under the server, absent pages fail; they are never zeroes
- * and never a mixture. Where it can (on ext4, XFS, btrfs, F2FS and tmpfs), each serving worker holds a read lease on the file (fcntl(2), F_SETLEASE): whoever
- * opens it for writing then waits up to a quarter of a second, and pages are served without being copied twice. Holes
- * of a sparse file are served as zeroes without being read.
+ * and never a mixture. Where it can (on ext4, XFS, btrfs, F2FS and tmpfs), each serving worker holds a read lease on
+ * the file (fcntl(2), F_SETLEASE): whoever opens it for writing then waits up to a quarter of a second, and pages are
+ * served without being copied twice. Holes of a sparse file are served as zeroes without being read.
  * @param options.lease `false` never takes a lease. Default true
  * @throws KernelError ENOENT, EACCES; UffdError ERR_SOURCE_INVALID (empty, not a regular file)
  */

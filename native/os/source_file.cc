@@ -90,7 +90,7 @@ bool lease_counts(int fd) {
     case 0x58465342:  // XFS
     case 0x9123683e:  // btrfs
     case 0xf2f52010:  // F2FS
-    case 0x01021994:  // tmpfs
+    case kTmpfsMagic:
       return true;
     default:
       return false;
