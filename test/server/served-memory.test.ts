@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { type FillWay, Kvm, objectSource } from 'userfaultfd';
 import { TouchingGuest } from '../../dist/bench/touching-guest.js';
-import { deadline, times } from '../support/deadline.js';
-import { Client, PAGE, counting, files, memories, patterns, requiresMemory, serverOf, slow } from './support.js';
+import { deadline, times, within } from '../support/deadline.js';
+import { Client, PAGE, counting, files, gated, memories, patterns, requiresMemory, serverOf, slow } from './support.js';
 
 const PAGES = 64;
 const sizeBytes = PAGES * PAGE;
@@ -72,12 +72,14 @@ describe.each(files)('%s', (kind) => {
 
   it('removed while it is fetched: zeroes, not the old content', async (context) => {
     requiresMemory(context, kind);
-    const server = await serverOf({ workers: 1, source: slow(300, sizeBytes) });
-    using client = await new Client(PAGES, kind, { features: ['eventRemove'] }).attach(server);
     const page = PAGES - 1;
+    const source = gated(page);
+    const server = await serverOf({ workers: 1, source: objectSource(source, { sizeBytes }) });
+    using client = await new Client(PAGES, kind, { features: ['eventRemove'] }).attach(server);
     const reading = client.read(page);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await within(source.asked, 'the fetch');
     client.mapping.advise('remove', page * PAGE, PAGE);
+    source.open();
     expect(await reading).toEqual([0]);
   });
 

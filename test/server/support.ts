@@ -15,6 +15,7 @@ import {
   Userfaultfd,
   moduleSource,
 } from 'userfaultfd';
+import { deadline } from '../support/deadline.js';
 import { type Capability, requires } from '../support/requires.js';
 
 export const PAGE = 4096;
@@ -80,8 +81,8 @@ export class Client implements Disposable {
   }
 
   /** First byte of each of the pages, read through the faulting mapping. */
-  async read(first: number, pages = 1, timeoutMs = 5000): Promise<number[]> {
-    const bytes = await this.mapping.read(first * PAGE, pages * PAGE, { signal: AbortSignal.timeout(timeoutMs) });
+  async read(first: number, pages = 1): Promise<number[]> {
+    const bytes = await this.mapping.read(first * PAGE, pages * PAGE, { signal: deadline(5000) });
     return Array.from({ length: pages }, (_, page) => {
       const [value = -1, ...rest] = new Set(bytes.subarray(page * PAGE, (page + 1) * PAGE));
       if (rest.length > 0) throw new Error(`page ${first + page} is a mixture`);
@@ -141,6 +142,26 @@ export function counting(delayMs = 0): PageSource & { reads: Map<number, number>
         reads.set(page, (reads.get(page) ?? 0) + 1);
         target.fill(patternOf(page), targetOffset + i, targetOffset + i + PAGE);
       }
+    },
+  };
+}
+
+/** An object source of the pattern whose pages from that one on come once it is opened, however long that takes. */
+export function gated(from: number): PageSource & { asked: Promise<void>; open(): void } {
+  let open!: () => void;
+  let ask!: () => void;
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  const asked = new Promise<void>((resolve) => (ask = resolve));
+  return {
+    open,
+    asked,
+    async read(target, targetOffset, length, offset) {
+      if (offset + length > from * PAGE) {
+        ask();
+        await opened;
+      }
+      for (let i = 0; i < length; i += PAGE)
+        target.fill(patternOf((offset + i) / PAGE), targetOffset + i, targetOffset + i + PAGE);
     },
   };
 }

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { moduleSource, pageEntries } from 'userfaultfd';
+import { milliseconds } from '../support/deadline.js';
 import { requires } from '../support/requires.js';
 import { Client, PAGE, patterns, serverOf, slow } from './support.js';
 
@@ -14,7 +15,7 @@ describe('user code that throws', () => {
   it('a source: that page fails, the others and the worker go on', async (context) => {
     requires(context, 'uffd-poison');
     const source = moduleSource({ module: throwing }, { sizeBytes, runsIn: 'serving' });
-    const server = await serverOf({ source, workers: 1, faultDeadlineMs: 50, faultAround: 4 });
+    const server = await serverOf({ source, workers: 1, faultDeadlineMs: milliseconds(50), faultAround: 4 });
     using client = await new Client(PAGES).attach(server);
     const unserved = once(server, 'unserved');
     await expect(client.read(13)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
@@ -50,7 +51,7 @@ describe('user code that throws', () => {
       source: slow(0, sizeBytes),
       policy: { module: throwing },
       workers: 1,
-      faultDeadlineMs: 50,
+      faultDeadlineMs: milliseconds(50),
     });
     using client = await new Client(PAGES).attach(server);
     await expect(client.read(13)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT' });
@@ -88,7 +89,7 @@ describe('a policy', () => {
     const server = await serverOf({
       source: slow(0, sizeBytes),
       policy: { ...policy, data: true },
-      faultDeadlineMs: 50,
+      faultDeadlineMs: milliseconds(50),
     });
     using client = await new Client(PAGES).attach(server);
     const unserved = once(server, 'unserved');

@@ -1,4 +1,5 @@
 // Memory under a userfaultfd for one test; given back when the test ends, which also wakes every thread that waits.
+import { readFileSync } from 'node:fs';
 import { onTestFinished } from 'vitest';
 import { type FaultEvent, Mapping, Memfd, type Region, Userfaultfd, pageSize } from '../../dist/index.js';
 import type { FeatureName, MapOptions, PageFault, RegisterModeName } from '../../dist/index.js';
@@ -81,4 +82,10 @@ export async function nextFault(uffd: Userfaultfd, signal?: AbortSignal): Promis
   const event = await nextEvent(uffd, signal);
   if (event.type !== 'pagefault') throw new Error(`expected a page fault, not ${event.type}`);
   return event;
+}
+
+/** Faults nobody has read yet, as the kernel says. */
+export function pendingFaults(uffd: Userfaultfd): number {
+  const info = readFileSync(`/proc/self/fdinfo/${uffd.fd}`, 'utf8');
+  return Number(/^pending:\s+(\d+)/m.exec(info)?.[1]);
 }

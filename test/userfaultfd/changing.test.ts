@@ -3,7 +3,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { deadline, within } from '../support/deadline.js';
-import { PAGE, filled, nextEvent, nextFault, registeredAnonymous, userfaultfd } from '../support/memory.js';
+import {
+  PAGE,
+  filled,
+  nextEvent,
+  nextFault,
+  pendingFaults,
+  registeredAnonymous,
+  userfaultfd,
+} from '../support/memory.js';
 import { requires } from '../support/requires.js';
 
 beforeEach((context) => {
@@ -85,7 +93,7 @@ test('page faults come before events, in the order the kernel gives', async () =
   const advised = thread.advise('dontNeed', 0, PAGE);
   await expect.poll(() => uffd.zeropage({ region, page: 1 }).kind).toBe('changing');
   const reading = own.mapping.read(0, 1, { signal: deadline() });
-  await delay(50);
+  await expect.poll(() => pendingFaults(uffd)).toBe(1);
   const fault = await nextFault(uffd);
   expect((await nextEvent(uffd)).type).toBe('remove');
   await within(advised, 'madvise');

@@ -1,11 +1,18 @@
 // Reading events: one consumer, in batches or one by one, ended in every way there is; no event is lost by it.
 import { getEventListeners } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, expect, test } from 'vitest';
 import type { FaultEvent, Mapping, Userfaultfd } from '../../dist/index.js';
 import { deadline, within } from '../support/deadline.js';
-import { PAGE, filled, nextEvent, nextFault, registeredAnonymous, registeredMemfd } from '../support/memory.js';
+import {
+  PAGE,
+  filled,
+  nextEvent,
+  nextFault,
+  pendingFaults,
+  registeredAnonymous,
+  registeredMemfd,
+} from '../support/memory.js';
 import { requires } from '../support/requires.js';
 
 beforeEach((context) => {
@@ -19,12 +26,6 @@ async function faultsOn(mapping: Mapping, uffd: Userfaultfd, pages: number): Pro
   reading.catch(() => undefined);
   await expect.poll(() => pendingFaults(uffd), { interval: 5 }).toBe(pages);
   return { reading };
-}
-
-/** Faults nobody has read yet, as the kernel says. */
-function pendingFaults(uffd: Userfaultfd): number {
-  const info = readFileSync(`/proc/self/fdinfo/${uffd.fd}`, 'utf8');
-  return Number(/^pending:\s+(\d+)/m.exec(info)?.[1]);
 }
 
 function answer(uffd: Userfaultfd, event: FaultEvent): void {
