@@ -8,6 +8,7 @@ import { deadline, times } from '../support/deadline.js';
 import { HUGE } from '../support/huge-pages.js';
 import { PAGE, anonymousMapping, nextFault, userfaultfd } from '../support/memory.js';
 import { requires } from '../support/requires.js';
+import { smapsBytes } from '../support/smaps.js';
 import { hugePage } from '../support/thp.js';
 import { memories, needsOf, prepare } from './memories.js';
 
@@ -194,9 +195,11 @@ describe('on anon', () => {
     expect(pagesOf(mapping, { ...span, allOf: ['written'] })).toEqual(now.filter((page) => page !== first + 3));
   });
 
-  test('zeropfn_tests: a page that was only read is the page of zeroes', async () => {
+  test('zeropfn_tests: a page that was only read is the page of zeroes', async (context) => {
     const mapping = anonymousMapping(3);
     await mapping.touch(0, 2 * PAGE, { signal: signal() });
+    // The page of zeroes is nobody's memory: what smaps counts has one of its own. Some virtual machines want it so.
+    if (smapsBytes(mapping, 'Rss') > 0) context.skip('zero page: this kernel has none to map');
     await mapping.write(PAGE, Buffer.of(1), { signal: signal() });
     expect(pagesOf(mapping, { allOf: ['zeroPage'] })).toEqual([0]);
     expect(pagesOf(mapping, { allOf: ['present'], not: ['zeroPage'] })).toEqual([1]);

@@ -1,7 +1,8 @@
 // On the kernel whose behaviour is known in every detail: probe by probe the answer that it must give.
+import { existsSync } from 'node:fs';
 import { release } from 'node:os';
 import process from 'node:process';
-import { beforeAll, expect, test } from 'vitest';
+import { type TestContext, beforeAll, expect, test } from 'vitest';
 import { memoryKinds, probe } from '../../dist/index.js';
 import type { ProbeReport } from '../../dist/index.js';
 import { areas } from '../../dist/probe/areas/areas.js';
@@ -10,6 +11,20 @@ import { builtWithOrWithout, emulatedOrNot, expected, ofTheHost } from './expect
 
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
 const known = release().startsWith('6.18.');
+/** What is not of the kernel but of the machine it runs on: the probes about it, and what shows that it is there. */
+const hardware = [
+  { probes: /^(kvm|gmem)\.|\.(guestMemfd\.|gmem$)/, path: '/dev/kvm', lacking: 'kvm: no /dev/kvm' },
+  {
+    probes: /hugetlb(1g\.|\.1G$)/,
+    path: '/sys/kernel/mm/hugepages/hugepages-1048576kB',
+    lacking: 'hugetlb-1G: no huge pages of that size here',
+  },
+];
+
+function skipWithoutHardware(id: string, context: Pick<TestContext, 'skip'>): void {
+  for (const { probes, path, lacking } of hardware) if (probes.test(id) && !existsSync(path)) context.skip(lacking);
+}
+
 let report: ProbeReport | undefined;
 let registering: ProbeReport | undefined;
 
@@ -28,6 +43,7 @@ test.for(Object.entries(expected))('%s', ([id, [result, seen]], context) => {
   requires(context, 'root', 'uffd', 'hugetlb-2M');
   const entry = report?.probes.find((one) => one.id === id);
   if (entry?.blocker === 'device node') context.skip(`kvm: ${entry.remedy}`);
+  skipWithoutHardware(id, context);
   if (entry?.result === 'skipped') context.skip(entry.meaning);
   expect([entry?.result, entry?.evidence.seen]).toEqual([result, seen]);
 });
