@@ -46,7 +46,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   #nextRequest = 1;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: FaultServerOptions, workers: number) {
+  private constructor(options: FaultServerOptions) {
     super();
     this.source = options.source;
     this.fill = options.fill ?? 'auto';
@@ -56,7 +56,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.#recorder = record === false ? undefined : WorkingSetRecorder.create(source.sizeBytes, pageSize(), earlier);
     // A listener of transports each has its own.
     this.setMaxListeners(0);
-    this.#fetchPool = new FetchPool(options.source, workers, (error) => {
+    this.#fetchPool = new FetchPool(options.source, (error) => {
       this.#workerFailed(error);
     });
   }
@@ -65,7 +65,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   static async start(options: FaultServerOptions): Promise<FaultServer> {
     checkOptions(options);
     const { workers = 2, faultAround = 64, faultDeadlineMs = 10_000, spinUs = 0, source, policy } = options;
-    const server = new FaultServer(options, workers);
+    const server = new FaultServer(options);
     const serving: ServingOptions = {
       sourceSizeBytes: source.sizeBytes,
       ...(source.module !== undefined && source.runsIn !== 'fetching' && { source: portable(source.module) }),
@@ -85,7 +85,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     try {
       const opened = server.#fetchPool.started();
       opened.catch(() => undefined);
-      for (const ports of server.#fetchPool.portsOfServing) {
+      for (let i = 0; i < workers; i++) {
+        const ports = server.#fetchPool.portsOfServing();
         server.#adopt(await WorkerHandle.start({ ...serving, ...server.#watched(options) }, ports));
       }
       // What changes from here on is a source that has changed, not a server that cannot start.

@@ -4,7 +4,8 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
 import { workerExecArgv } from './exec-argv.js';
 import { serveFetches } from './fetch-endpoint.js';
-import { type ModuleReference, type SourceSpec, portable } from './page-source.js';
+import type { ToFetching } from './messages.js';
+import { type ModuleReference, type PageSource, type SourceSpec, portable } from './page-source.js';
 
 const STOP_MS = 2000;
 
@@ -13,18 +14,33 @@ export class FetchPool {
   readonly #ownPorts: MessagePort[] = [];
   readonly #opening: Promise<unknown>[] = [];
   #started = false;
+  readonly #object: PageSource | undefined;
+  #ref = true;
   /** Int32Array: reads under way at each fetch worker, kept by the serving workers. */
   readonly asked: SharedArrayBuffer;
-  /** For each serving worker its ends of the channels, one to every fetch worker. */
-  readonly portsOfServing: MessagePort[][];
 
   /** @param failed a fetch worker ended with an error */
-  constructor(source: SourceSpec, servingWorkers: number, failed: (error: Error) => void) {
+  constructor(source: SourceSpec, failed: (error: Error) => void) {
     this.asked = new SharedArrayBuffer(4 * (source.fetchWorkers ?? 1));
-    this.portsOfServing = Array.from({ length: servingWorkers }, () => []);
-    if (source.object !== undefined) this.#serveHere(source.object);
-    else if (source.module !== undefined && source.runsIn !== 'serving')
+    this.#object = source.object;
+    if (source.object === undefined && source.module !== undefined && source.runsIn !== 'serving')
       this.#start(source, portable(source.module), failed);
+  }
+
+  /** A serving worker's ends of new channels, one to every fetch worker. */
+  portsOfServing(): MessagePort[] {
+    if (this.#object !== undefined) {
+      const { port1, port2 } = new MessageChannel();
+      this.#ownPorts.push(port2);
+      serveFetches(port2, this.#object);
+      if (!this.#ref) port2.unref();
+      return [port1];
+    }
+    return this.#workers.map((worker) => {
+      const { port1, port2 } = new MessageChannel();
+      worker.postMessage({ port: port2 } satisfies ToFetching, [port2]);
+      return port1;
+    });
   }
 
   /** Resolves when every fetch worker has opened the source. @throws UffdError ERR_WORKER_FAILED */
@@ -38,6 +54,7 @@ export class FetchPool {
   }
 
   setRef(ref: boolean): void {
+    this.#ref = ref;
     for (const one of [...this.#workers, ...this.#ownPorts]) {
       if (ref) one.ref();
       else one.unref();
@@ -50,7 +67,7 @@ export class FetchPool {
       this.#workers.map(async (worker) => {
         if (worker.threadId < 0) return;
         const exited = once(worker, 'exit', { signal: AbortSignal.timeout(STOP_MS) });
-        worker.postMessage('stop');
+        worker.postMessage('stop' satisfies ToFetching);
         // A read that hangs (a dead network file system) must not hang the server: it is left to the process's end.
         await exited.catch(() => {
           worker.unref();
@@ -59,29 +76,12 @@ export class FetchPool {
     );
   }
 
-  #serveHere(source: NonNullable<SourceSpec['object']>): void {
-    for (const ports of this.portsOfServing) {
-      const { port1, port2 } = new MessageChannel();
-      ports.push(port1);
-      this.#ownPorts.push(port2);
-      serveFetches(port2, source);
-    }
-  }
-
   #start(source: SourceSpec, module: ModuleReference, failed: (error: Error) => void): void {
     for (let i = 0; i < (source.fetchWorkers ?? 1); i++) {
-      const ports: MessagePort[] = [];
-      for (const servingPorts of this.portsOfServing) {
-        const { port1, port2 } = new MessageChannel();
-        servingPorts.push(port1);
-        ports.push(port2);
-      }
       const worker = new Worker(new URL('./fetch-worker.js', import.meta.url), {
         name: 'uffd-fetch',
         ...workerExecArgv(),
-
-        workerData: { module, ports },
-        transferList: ports,
+        workerData: { module },
       });
       const ended = once(worker, 'exit').then(() => {
         throw new Error('its thread has ended');

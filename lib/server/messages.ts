@@ -1,4 +1,5 @@
 // What the main thread, the serving workers and the fetch workers tell each other.
+import type { MessagePort } from 'node:worker_threads';
 import type { FillWay } from '../memory/kinds/kind.js';
 import type { memoryKinds } from '../memory/kinds/kinds.js';
 import type { ModuleReference } from './page-source.js';
@@ -106,6 +107,9 @@ export type FromServing =
     }
   | { readonly type: 'source-failed'; readonly reason: string }
   | { readonly type: 'stats'; readonly request: number; readonly sessions: readonly (SessionSummary | SessionStats)[] };
+
+/** To a fetch worker: the end of a serving worker's channel, or that it is over. */
+export type ToFetching = { readonly port: MessagePort } | 'stop';
 
 /** A read for a fetch worker; its bytes go to `arena` at `arenaOffset`. */
 export interface FetchRequest {
