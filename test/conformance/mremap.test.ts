@@ -57,7 +57,8 @@ describe.each(memories)('on $name', (memory) => {
     });
     const address = BigInt(await moved);
     expect(uffd.regions).toMatchObject([{ start: address, firstPage: 0 }]);
-    expect(await puppet.tell('wp 1')).toBe('1');
+    // While its huge page is being migrated the pagemap has nothing to say of it.
+    await expect.poll(() => puppet.tell('wp 1')).toBe('1');
     const writing = puppet.tell('write 1 2');
     const fault = await nextFault(uffd);
     expect(fault).toMatchObject({ reason: 'wp', page: 1 });

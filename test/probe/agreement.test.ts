@@ -1,30 +1,16 @@
 // On the kernel whose behaviour is known in every detail: probe by probe the answer that it must give.
-import { existsSync } from 'node:fs';
 import { release } from 'node:os';
 import process from 'node:process';
-import { type TestContext, beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { memoryKinds, probe } from '../../dist/index.js';
 import type { ProbeReport } from '../../dist/index.js';
 import { areas } from '../../dist/probe/areas/areas.js';
 import { requires } from '../support/requires.js';
 import { builtWithOrWithout, emulatedOrNot, expected, ofTheHost } from './expected-6.18.js';
+import { skipWithoutHardware } from './hardware.js';
 
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
 const known = release().startsWith('6.18.');
-/** What is not of the kernel but of the machine it runs on: the probes about it, and what shows that it is there. */
-const hardware = [
-  { probes: /^(kvm|gmem)\.|\.(guestMemfd\.|gmem$)/, path: '/dev/kvm', lacking: 'kvm: no /dev/kvm' },
-  {
-    probes: /hugetlb(1g\.|\.1G$)/,
-    path: '/sys/kernel/mm/hugepages/hugepages-1048576kB',
-    lacking: 'hugetlb-1G: no huge pages of that size here',
-  },
-];
-
-function skipWithoutHardware(id: string, context: Pick<TestContext, 'skip'>): void {
-  for (const { probes, path, lacking } of hardware) if (probes.test(id) && !existsSync(path)) context.skip(lacking);
-}
-
 let report: ProbeReport | undefined;
 let registering: ProbeReport | undefined;
 

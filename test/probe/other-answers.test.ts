@@ -13,6 +13,7 @@ import { RegisterMode } from '../../dist/userfaultfd/features.js';
 import { requires } from '../support/requires.js';
 import { mappingsOf, openDescriptors } from '../support/resources.js';
 import { expected } from './expected-6.18.js';
+import { skipWithoutHardware } from './hardware.js';
 import { type Injection, anyDescriptor, askOf, message, portExit } from './support.js';
 
 const ids = areas.flatMap(({ probes }) => probes.map(({ id }) => id));
@@ -434,7 +435,8 @@ describe('the other answer', () => {
 
 describe('both answers', () => {
   const register = bothWays.filter((id) => id.startsWith('reg.'));
-  test.each(register)('%s', async (id) => {
+  test.for(register)('%s', async (id, context) => {
+    skipWithoutHardware(id, context);
     const all: Injection = { handshake: (_, real) => real.handshake(0n) };
     expect(await askOf(id, { ...all, register: () => 0x1fcn })).toMatchObject({
       result: 'yes',
