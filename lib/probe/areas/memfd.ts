@@ -207,7 +207,10 @@ export function collapseAt(scene: Scene, fd: number): Evidence {
   const start = Math.ceil(Number(room.address) / HUGE_2M) * HUGE_2M;
   scene.call('mmap', start, HUGE_2M, 3, MAP_SHARED_FIXED, fd, 0);
   scene.call('madvise', start, HUGE_2M, MADV_POPULATE_WRITE);
-  const collapsed = outcomeName(scene.call('madvise', start, HUGE_2M, MADV_COLLAPSE));
+  // EAGAIN says that a page was in use at that moment (madvise(2)): somebody else's compaction, say.
+  let collapsed = 'EAGAIN';
+  for (let attempt = 0; attempt < 10 && collapsed === 'EAGAIN'; attempt++)
+    collapsed = outcomeName(scene.call('madvise', start, HUGE_2M, MADV_COLLAPSE));
   const mapped = smapsField(scene, start, 'ShmemPmdMapped');
   const seen = collapsed === 'ok' ? (mapped === '2048' ? 'a huge page' : 'ok, no huge page') : collapsed;
   return { seen, ShmemPmdMapped: mapped };
