@@ -55,10 +55,11 @@ export {
 export { type Attachment, FaultServer, type FaultServerOptions, type ServerEvents } from './server/fault-server.js';
 export type { TracedFault } from './server/fault-trace.js';
 export type { Histogram, OutcomeName } from './server/measures.js';
-export type { FailurePolicy, SessionCounters, SessionStats, SessionSummary } from './server/messages.js';
+export type { FailurePolicy, SessionStats, SessionSummary } from './server/messages.js';
 export type { ModuleReference, PageSource, SourceSpec } from './server/page-source.js';
 export type { StateCounts } from './server/page-states.js';
 export type { DemandFault, FaultPolicy, PageWindow } from './server/policy.js';
+export type { SessionCounters } from './server/session-counters.js';
 export type { WorkingSet } from './server/working-set.js';
 export { type ProbeOptions, probe } from './probe/run.js';
 export type { BlockerName, Evidence, ProbeResult } from './probe/probe.js';

@@ -1,6 +1,6 @@
 // lib/native/contract.ts against the addon: everything declared is there, and nothing else is.
 import { expect, test } from 'vitest';
-import { Answer, AnswerOp, EventRow } from '../dist/native/contract.js';
+import { Answer, AnswerOp, EventRow, QueueControl } from '../dist/native/contract.js';
 import type { NativeAddon } from '../dist/native/contract.js';
 import { native } from '../dist/native/load.js';
 
@@ -59,6 +59,7 @@ const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>>
     mute: true,
     unregisteredBefore: true,
     alive: true,
+    register: true,
     answer: true,
     answerAndWait: true,
     close: true,
@@ -164,7 +165,7 @@ test('answerAndWait is a property of each FaultQueue, bound to it', () => {
     Float64Array,
     Float64Array,
   ];
-  const queue = new (native().FaultQueue)(...blocks, new Int32Array(new SharedArrayBuffer(16)));
+  const queue = new (native().FaultQueue)(...blocks, new Int32Array(new SharedArrayBuffer(4 * QueueControl.fields)));
   expect(Object.getOwnPropertyNames(queue)).toEqual(['answerAndWait']);
   queue.close();
 });

@@ -109,17 +109,38 @@ export const EventKind = {
  * The control block of `answerAndWait`: rows to answer; the time-out in ms, -1 for the queue's own; microseconds to poll
  * before sleeping; and the result: rows of events, or a negative errno.
  */
-export const QueueControl = { rowsToAnswer: 0, timeoutMs: 1, spinUs: 2, rowsRead: 3, fields: 4 } as const;
+export const QueueControl = {
+  rowsToAnswer: 0,
+  timeoutMs: 1,
+  spinUs: 2,
+  rowsRead: 3,
+  /** How many calls on a client the owner of the queue has begun, and for whom the one is that it is in: 0 for none. */
+  ownerCalls: 4,
+  ownerCall: 5,
+  /** The same of the thread that shares its work. */
+  secondCalls: 6,
+  secondCall: 7,
+  /** `Held`. */
+  held: 8,
+  fields: 9,
+} as const;
+
+/** Says whether what a thread serves is taken away while it is in a call: native/os/call_watch.h. */
+export const Held = { free: 0, asked: 1, taken: 2 } as const;
+
+/** In `ownerCall`: it waits for the other thread. */
+export const WAITS_FOR_SECOND = -1;
 
 export interface NativeFaultQueue {
   error(): number;
   /** An eventfd; signalEvent() on it from any thread ends a wait. Owned by the queue. */
   wakeFd(): number;
-  /** Takes over both descriptors. The slot. */
-  add(userfaultfd: number, memory: number): number;
+  /** Takes over both descriptors. The slot. `client`, from 1 to 2 ** 31 - 1, stands in the control block during calls. */
+  add(userfaultfd: number, memory: number, client: number): number;
   remove(slot: number): number;
   mute(slot: number): number;
   alive(slot: number): number;
+  register(slot: number, start: number, length: number, mode: number): bigint | number;
   /**
    * How many of `count` pages, `stride` bytes apart, come before the first that is registered with a userfaultfd, whichever
    * it is, of the address space behind the slot. -ESRCH when that is gone.

@@ -1,7 +1,8 @@
 // What is counted of a fault server: totals that outlive its sessions, and their families for Prometheus.
 import type { FaultServer } from '../server/fault-server.js';
 import { type OutcomeName, boundsMs, outcomes } from '../server/measures.js';
-import type { FailurePolicy, SessionCounters, SessionSummary } from '../server/messages.js';
+import type { FailurePolicy, SessionSummary } from '../server/messages.js';
+import type { SessionCounters } from '../server/session-counters.js';
 import type { HandoffListener } from '../transports/handoff-listener.js';
 import { type Family, type Labels, type Sample, histogramSamples } from './exposition.js';
 

@@ -127,6 +127,8 @@ export class AnswerBlock {
     this.values[at + Answer.length] = length;
     this.values[at + Answer.source] = 0;
     this.values[at + Answer.offset] = 0;
+    // Not given yet, to whoever looks on.
+    this.values[at + Answer.result] = 0;
     return at;
   }
 }

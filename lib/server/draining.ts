@@ -1,6 +1,6 @@
 // Filling everything that is absent, behind demand: what a server owes its clients before it may go away.
 import { messageOf } from '../errors.js';
-import { AnswerOp, type NativeFaultQueue } from '../native/contract.js';
+import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
 import type { Fetches } from './fetches.js';
 import { MAX_FILL_BYTES } from './page-filler.js';
@@ -8,6 +8,7 @@ import { PageState } from './page-states.js';
 import type { ServedRegion, Session } from './session.js';
 import type { Sessions } from './sessions.js';
 import type { Unasked } from './unasked.js';
+import type { WatchedQueue } from './watched-queue.js';
 
 /** As many answers, of less than a microsecond each. */
 const DROPPED_PER_STEP = 512;
@@ -15,7 +16,7 @@ const DROPPED_PER_STEP = 512;
 const ASKED_PER_STEP = 1024;
 
 export interface DrainingParts {
-  readonly queue: NativeFaultQueue;
+  readonly queue: WatchedQueue;
   readonly answers: AnswerBlock;
   readonly unasked: Unasked;
   readonly fetches: Fetches;

@@ -5,9 +5,9 @@ import type { FillWay } from '../memory/kinds/kind.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
 import type { Memfd } from '../memory/memfd.js';
 import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
-import type { FailurePolicy, SessionSummary } from './messages.js';
+import type { FailurePolicy, ServingOptions, SessionSummary } from './messages.js';
 import { MAX_FILL_BYTES } from './page-filler.js';
-import type { ModuleReference, SourceSpec } from './page-source.js';
+import { type ModuleReference, type SourceSpec, portable } from './page-source.js';
 import type { WorkingSet } from './working-set.js';
 
 /** What `FaultServer.start` takes. */
@@ -62,6 +62,8 @@ export interface Attachment {
   readonly holes?: Float64Array;
   /** The client's process, for `onFailure: 'kill'`; stays the caller's. */
   readonly pidfd?: number;
+  /** Its number: sessions of one process have one lock, and wait for it together. */
+  readonly pid?: number;
 }
 
 /** The events of a `FaultServer`, each with its arguments. */
@@ -71,6 +73,11 @@ export interface ServerEvents {
   detached: [session: number, why: 'gone' | 'drained' | 'released', stats: SessionSummary];
   /** Nothing more of the session is answered; the policy acts on each fault at its deadline. */
   parked: [session: number, reason: string];
+  /**
+   * A client has held the lock of its address space for so long that the other sessions of its worker, so many, were given
+   * to another one: it alone is kept waiting. Which sessions hold it.
+   */
+  held: [sessions: readonly number[], moved: number];
   /** A fault went unanswered to its deadline, and this was done. `page` is -1 where it is no page of a region. */
   unserved: [session: number, action: FailurePolicy, page: number, reason: string];
   /** The source can no longer be trusted: pages that are absent stay so. */
@@ -119,4 +126,23 @@ function inRange(name: string, value: number, least: number, most: number): void
   if (!Number.isInteger(value) || value < least || value > most) {
     throw new UffdError('ERR_OUT_OF_RANGE', `${name} must be a whole number from ${least} to ${most}, not ${value}`);
   }
+}
+
+/** What each serving worker is started with, but for what it shares with others. */
+export function servingOptions(options: FaultServerOptions): Omit<ServingOptions, 'fetchesAsked'> {
+  const { source, policy, replay, faultAround = 64, faultDeadlineMs = 10_000 } = options;
+  return {
+    sourceSizeBytes: source.sizeBytes,
+    ...(source.module !== undefined && source.runsIn !== 'fetching' && { source: portable(source.module) }),
+    ...(policy !== undefined && { policy: portable(policy) }),
+    faultAround,
+    demandBytes: source.demandBytes ?? MAX_FILL_BYTES,
+    backgroundBytes: source.backgroundBytes ?? MAX_FILL_BYTES,
+    faultDeadlineMs,
+    onFailure: options.onFailure ?? 'poison',
+    spinUs: options.spinUs ?? 0,
+    cpus: options.cpus ?? [],
+    ...(replay !== undefined && { replay }),
+    backgroundFill: options.backgroundFill ?? false,
+  };
 }

@@ -11,25 +11,26 @@ import {
   type ServerEvents,
   checkAttachment,
   checkOptions,
+  servingOptions,
 } from './fault-server-options.js';
+import { AttachedSessions } from './attached-sessions.js';
 import { FaultTrace, type TracedFault } from './fault-trace.js';
 import { FetchPool } from './fetch-pool.js';
-import { MAX_FILL_BYTES } from './page-filler.js';
+import { HeldWorkers, leastBusy } from './held-workers.js';
 import { type Histogram, Measures, type OutcomeName, outcomes } from './measures.js';
 import type { AttachMessage, FromServing, ServingOptions, SessionStats, SessionSummary } from './messages.js';
-import { type SourceSpec, portable } from './page-source.js';
+import type { SourceSpec } from './page-source.js';
 import { WorkerHandle } from './worker-handle.js';
 import { type WorkingSet, WorkingSetRecorder } from './working-set.js';
 
 export type { Attachment, FaultServerOptions, ServerEvents } from './fault-server-options.js';
 
-interface Attached {
-  readonly worker: WorkerHandle;
-  readonly pidfd: number;
-  readonly settled: { resolve: () => void; reject: (error: Error) => void };
-}
-
 const SIGKILL = 9;
+
+interface StatsRequest {
+  readonly worker: WorkerHandle;
+  readonly resolve: (stats: readonly (SessionSummary | SessionStats)[]) => void;
+}
 
 /** Serves page faults in worker threads. `await FaultServer.start(...)`, then `attach` or a listener of transports. */
 export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisposable {
@@ -37,12 +38,16 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   readonly fill: FillWay | 'auto';
   readonly #workers: WorkerHandle[] = [];
   readonly #fetchPool: FetchPool;
-  readonly #sessions = new Map<number, Attached>();
-  readonly #statsRequests = new Map<number, (stats: readonly (SessionSummary | SessionStats)[]) => void>();
+  readonly #sessions = new AttachedSessions();
+  readonly #statsRequests = new Map<number, StatsRequest>();
   readonly #measures: Measures[] = [];
   readonly #traces: FaultTrace[] = [];
   readonly #numbers: { next: number };
   readonly #recorder: WorkingSetRecorder | undefined;
+  readonly #startWorker: () => Promise<void>;
+  readonly #held: HeldWorkers;
+  #draining = false;
+  #ref = true;
   #nextRequest = 1;
   #closing: Promise<void> | undefined;
 
@@ -59,36 +64,37 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.#fetchPool = new FetchPool(options.source, (error) => {
       this.#workerFailed(error);
     });
+    this.#startWorker = async () => {
+      const shared = { ...this.#watched(options), fetchesAsked: this.#fetchPool.asked };
+      const serving = { ...servingOptions(options), ...shared };
+      const worker = await WorkerHandle.start(serving, this.#fetchPool.portsOfServing());
+      if (this.#closing === undefined) this.#adopt(worker);
+      else await worker.stop();
+    };
+    this.#held = new HeldWorkers({
+      workers: this.#workers,
+      sessions: this.#sessions,
+      start: this.#startWorker,
+      held: (worker) => {
+        this.#statsAreLate(worker);
+      },
+      moved: (sessions, count) => {
+        this.emit('held', sessions, count);
+      },
+      failed: (error) => {
+        this.#workerFailed(error);
+      },
+    });
   }
 
   /** @throws UffdError ERR_OUT_OF_RANGE, ERR_WORKER_FAILED */
   static async start(options: FaultServerOptions): Promise<FaultServer> {
     checkOptions(options);
-    const { workers = 2, faultAround = 64, faultDeadlineMs = 10_000, spinUs = 0, source, policy } = options;
     const server = new FaultServer(options);
-    const serving: ServingOptions = {
-      sourceSizeBytes: source.sizeBytes,
-      ...(source.module !== undefined && source.runsIn !== 'fetching' && { source: portable(source.module) }),
-      ...(policy !== undefined && { policy: portable(policy) }),
-      faultAround,
-      demandBytes: source.demandBytes ?? MAX_FILL_BYTES,
-      backgroundBytes: source.backgroundBytes ?? MAX_FILL_BYTES,
-      faultDeadlineMs,
-      onFailure: options.onFailure ?? 'poison',
-      spinUs,
-      cpus: options.cpus ?? [],
-      fetchesAsked: server.#fetchPool.asked,
-      ...(server.#recorder !== undefined && { recording: server.#recorder.shared }),
-      ...(options.replay !== undefined && { replay: options.replay }),
-      backgroundFill: options.backgroundFill ?? false,
-    };
     try {
       const opened = server.#fetchPool.started();
       opened.catch(() => undefined);
-      for (let i = 0; i < workers; i++) {
-        const ports = server.#fetchPool.portsOfServing();
-        server.#adopt(await WorkerHandle.start({ ...serving, ...server.#watched(options) }, ports));
-      }
+      for (let i = 0; i < (options.workers ?? 2); i++) await server.#startWorker();
       // What changes from here on is a source that has changed, not a server that cannot start.
       await opened;
     } catch (error) {
@@ -100,12 +106,12 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   /** Sessions attached now. */
   get sessions(): readonly number[] {
-    return [...this.#sessions.keys()];
+    return this.#sessions.numbers();
   }
 
   /** Hands memory to a serving worker. Resolves with the session's number once its faults are answered. */
   async attach(attachment: Attachment): Promise<number> {
-    const { kind, pageSize, regions, resident = false, holes = new Float64Array(), pidfd = -1 } = attachment;
+    const { kind, pageSize, regions, resident = false, holes = new Float64Array(), pidfd = -1, pid } = attachment;
     checkAttachment(attachment);
     const userfaultfd = ownDescriptor(attachment.userfaultfd);
     const memory = attachment.memory === undefined ? -1 : ownDescriptor(attachment.memory);
@@ -114,7 +120,6 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       throw new UffdError('ERR_CLOSED', 'the server is closed');
     }
     const session = this.#numbers.next++;
-    const worker = this.#workers.reduce((least, one) => (one.sessions < least.sessions ? one : least));
     const ways = memoryKinds[kind].fillWays;
     const wanted = this.fill === 'auto' ? ways[0]! : this.fill;
     const message: AttachMessage = {
@@ -130,22 +135,19 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       resident,
       holes,
     };
-    worker.sessions++;
-    await new Promise<void>((resolve, reject) => {
-      this.#sessions.set(session, { worker, pidfd, settled: { resolve, reject } });
-      if (!worker.send(message)) reject(new UffdError('ERR_WORKER_FAILED', 'the serving worker has ended'));
-    });
+    this.#held.watch();
+    await this.#sessions.add(leastBusy(this.#workers)!, message, { pid, pidfd });
     return session;
   }
 
   /** Stops serving a session without completing it: what it touches from now on is nobody's business but yours. */
   release(session: number): void {
-    this.#sessions.get(session)?.worker.send({ type: 'release', session });
+    this.#sessions.tell(session, 'release');
   }
 
   /** The client's connection is closed: the session ends with the process, or once none of its memory is registered. */
   orphan(session: number): void {
-    this.#sessions.get(session)?.worker.send({ type: 'orphaned', session });
+    this.#sessions.tell(session, 'orphaned');
   }
 
   /** What each session has been served so far, and what state its pages are in; looks at every page. */
@@ -177,7 +179,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       (worker) =>
         new Promise<readonly (SessionSummary | SessionStats)[]>((resolve) => {
           const request = this.#nextRequest++;
-          this.#statsRequests.set(request, resolve);
+          this.#statsRequests.set(request, { worker, resolve });
           if (!worker.send({ type: 'stats', request, states })) resolve([]);
         }),
     );
@@ -200,6 +202,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
    */
   async drain(timeoutMs = 30_000): Promise<void> {
     if (this.#sessions.size === 0) return;
+    this.#draining = true;
     for (const worker of this.#workers) worker.send({ type: 'drain' });
     const signal = AbortSignal.timeout(timeoutMs);
     while (this.#sessions.size > 0 && !signal.aborted) {
@@ -232,28 +235,35 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   /** Whether the server keeps the process alive. Default true. */
   setRef(ref: boolean): void {
+    this.#ref = ref;
     for (const worker of this.#workers) worker.setRef(ref);
     this.#fetchPool.setRef(ref);
   }
 
   async #close(): Promise<void> {
+    this.#held.close();
     await Promise.all(this.#workers.map((worker) => worker.stop()));
     await this.#fetchPool.stop();
     this.source.close?.();
-    for (const { settled } of this.#sessions.values()) {
-      settled.reject(new UffdError('ERR_CLOSED', 'the server was closed'));
-    }
-    this.#sessions.clear();
+    this.#sessions.clear(new UffdError('ERR_CLOSED', 'the server was closed'));
     this.emit('close');
   }
 
   /** What the next worker writes down for us to read. */
-  #watched({ measure = false, trace = false }: FaultServerOptions): Pick<ServingOptions, 'measures' | 'trace'> {
+  #watched({
+    measure = false,
+    trace = false,
+  }: FaultServerOptions): Pick<ServingOptions, 'measures' | 'trace' | 'recording'> {
     const measures = measure ? new Measures() : undefined;
     const traced = trace ? new FaultTrace() : undefined;
     if (measures !== undefined) this.#measures.push(measures);
     if (traced !== undefined) this.#traces.push(traced);
-    return { ...(measures && { measures: measures.shared }), ...(traced && { trace: traced.shared }) };
+    const recorder = this.#recorder;
+    return {
+      ...(measures && { measures: measures.shared }),
+      ...(traced && { trace: traced.shared }),
+      ...(recorder && { recording: recorder.shared }),
+    };
   }
 
   #adopt(worker: WorkerHandle): void {
@@ -262,25 +272,35 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       this.#received(message);
     });
     worker.on('failed', (error) => {
-      for (const attached of this.#sessions.values()) {
-        if (attached.worker === worker) attached.settled.reject(error);
-      }
+      for (const { settled } of this.#sessions.of(worker)) settled.reject(error);
       this.#workerFailed(error);
     });
+    worker.setRef(this.#ref);
+    if (this.#draining) worker.send({ type: 'drain' });
+  }
+
+  /** Who asks is told of all the others. */
+  #statsAreLate(worker: WorkerHandle): void {
+    for (const [request, { worker: asked, resolve }] of this.#statsRequests) {
+      if (asked !== worker) continue;
+      this.#statsRequests.delete(request);
+      resolve([]);
+    }
   }
 
   #received(message: FromServing): void {
+    const heard = 'session' in message ? this.#sessions.heard(message) : undefined;
     switch (message.type) {
       case 'attached':
-        this.#attached(message.session, message.error);
+        if (heard?.attached !== undefined && heard.news) this.emit('attached', message.session);
         break;
-      case 'detached': {
-        const attached = this.#sessions.get(message.session);
-        if (attached !== undefined) attached.worker.sessions--;
-        this.#sessions.delete(message.session);
+      case 'refused':
+        if (heard?.attached?.message.moved !== undefined)
+          this.#workerFailed(new UffdError('ERR_WORKER_FAILED', `session ${message.session}: ${message.error}`));
+        break;
+      case 'detached':
         this.emit('detached', message.session, message.why, message.stats);
         break;
-      }
       case 'parked':
         this.emit('parked', message.session, message.reason);
         break;
@@ -291,22 +311,9 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
         this.emit('source-failed', message.reason);
         break;
       case 'stats':
-        this.#statsRequests.get(message.request)?.(message.sessions);
+        this.#statsRequests.get(message.request)?.resolve(message.sessions);
         this.#statsRequests.delete(message.request);
         break;
-    }
-  }
-
-  #attached(session: number, error: string | undefined): void {
-    const attached = this.#sessions.get(session);
-    if (attached === undefined) return;
-    if (error === undefined) {
-      attached.settled.resolve();
-      this.emit('attached', session);
-    } else {
-      attached.worker.sessions--;
-      this.#sessions.delete(session);
-      attached.settled.reject(new UffdError('ERR_HANDOFF_REFUSED', error));
     }
   }
 

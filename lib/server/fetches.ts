@@ -4,6 +4,7 @@ import { native } from '../native/load.js';
 import type { FetchArena, FetchCancel, FetchReply, FetchRequest } from './messages.js';
 import { MAX_FILL_BYTES } from './page-filler.js';
 import type { ServedRegion, Session } from './session.js';
+import { Counter } from './session-counters.js';
 
 /** Reads under way at once per serving worker; each has a place of MAX_FILL_BYTES in the arena. */
 const PLACES = 8;
@@ -79,7 +80,7 @@ export class Fetches {
     const port = this.#leastAsked();
     this.#underWay.set(id, { session, region, first, pages, cached, place, port });
     session.fetchesUnderWay++;
-    session.counters.fetches++;
+    session.counters[Counter.fetches]!++;
     const length = pages * session.pageSize;
     const offset = session.offsetOf(region, first);
     const available = Math.min(length, this.#sourceSize - offset);

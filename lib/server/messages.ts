@@ -4,22 +4,11 @@ import type { FillWay } from '../memory/kinds/kind.js';
 import type { memoryKinds } from '../memory/kinds/kinds.js';
 import type { ModuleReference } from './page-source.js';
 import type { StateCounts } from './page-states.js';
+import type { SessionCounters } from './session-counters.js';
 import type { WorkingSet } from './working-set.js';
 
 /** What the server does at the deadline of a fault it cannot answer. */
 export type FailurePolicy = 'poison' | 'kill' | 'stall';
-
-/** What has happened in a session so far. */
-export interface SessionCounters {
-  /** Page-fault messages read. */
-  faults: number;
-  /** Pages filled from the source, demanded or brought along. */
-  filledPages: number;
-  zeroPages: number;
-  poisonedPages: number;
-  /** Reads that had to wait for a fetch worker. */
-  fetches: number;
-}
 
 /** What is told of a session at its end. */
 export interface SessionSummary extends SessionCounters {
@@ -75,6 +64,18 @@ export interface AttachMessage {
   /** All pages hold their content already: MINOR faults are continued, nothing is fetched. */
   readonly resident: boolean;
   readonly holes: Float64Array;
+  /** Of a session that another worker had. */
+  readonly moved?: MovedStates;
+}
+
+/** How far another worker has come with a session. */
+export interface MovedStates {
+  /** The descriptor of its page states, the new worker's from here on. */
+  readonly states: number;
+  /** Answers that were given and not settled: address, length and whether zeroes are shown, of each. */
+  readonly given: readonly (readonly [start: number, length: number, zeroes: boolean])[];
+  /** Why nothing more of it is answered. */
+  readonly parked: string | undefined;
 }
 
 export type ToServing =
@@ -84,12 +85,16 @@ export type ToServing =
   | { readonly type: 'release'; readonly session: number }
   /** Without `states` nobody looks at every page. */
   | { readonly type: 'stats'; readonly request: number; readonly states: boolean }
+  /** While the worker was held by a client, every session but these was given to another one. */
+  | { readonly type: 'taken'; readonly kept: readonly number[] }
   | { readonly type: 'stop' };
 
 export type FromServing =
-  | { readonly type: 'ready'; readonly wakeFd: number }
+  /** With the memory of its FaultQueue. */
+  | { readonly type: 'ready'; readonly wakeFd: number; readonly control: Int32Array; readonly answers: Float64Array }
   | { readonly type: 'failed'; readonly error: string }
-  | { readonly type: 'attached'; readonly session: number; readonly error?: string }
+  | { readonly type: 'attached'; readonly session: number; readonly slot: number; readonly states: number }
+  | { readonly type: 'refused'; readonly session: number; readonly error: string }
   /** The session is over: its address space is gone, or it was drained. */
   | {
       readonly type: 'detached';

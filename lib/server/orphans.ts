@@ -1,9 +1,10 @@
 // Sessions whose client has closed its connection, but which may live on: over when the address space is gone, or when
 // no page of theirs is registered in it any more. Otherwise a process that comes back with ever new memory leaves ever
 // more descriptors here.
-import type { NativeFaultQueue } from '../native/contract.js';
 import type { Session } from './session.js';
+import { Counter } from './session-counters.js';
 import type { Sessions } from './sessions.js';
+import type { WatchedQueue } from './watched-queue.js';
 
 /** Whether something of it is still registered. */
 const ASK_MS = 20;
@@ -23,14 +24,14 @@ interface Look {
 }
 
 export class Orphans {
-  readonly #queue: NativeFaultQueue;
+  readonly #queue: WatchedQueue;
   readonly #sessions: Sessions;
   readonly #looks = new WeakMap<Session, Look>();
   #looking = false;
   #next = 0;
   #nextOfAll = 0;
 
-  constructor(queue: NativeFaultQueue, sessions: Sessions) {
+  constructor(queue: WatchedQueue, sessions: Sessions) {
     this.#queue = queue;
     this.#sessions = sessions;
   }
@@ -92,7 +93,7 @@ export class Orphans {
   }
 
   #lookOf(session: Session): Look {
-    const { faults } = session.counters;
+    const faults = session.counters[Counter.faults]!;
     let look = this.#looks.get(session);
     if (look === undefined) {
       look = { page: 0, unregistered: 0, faults };

@@ -1,7 +1,8 @@
 // Every page is in exactly one state, one byte each, in a memfd: memory that outlives a worker, and the server process
-// for whoever else holds the descriptor.
+// for whoever else holds the descriptor. Behind them, what has happened in the session so far.
 import { Mapping } from '../memory/mapping.js';
 import { Memfd } from '../memory/memfd.js';
+import { Counter } from './session-counters.js';
 
 /**
  * `absent -> fetching -> resident | zero | poisoned`, `resident -> removed -> zero`. `fetching` also covers the moment
@@ -13,14 +14,23 @@ export const PageState = { absent: 0, fetching: 1, resident: 2, zero: 3, poisone
 export type StateCounts = Record<keyof typeof PageState, number>;
 
 export class PageStates {
-  readonly bytes: Uint8Array;
+  bytes: Uint8Array;
+  counters: Float64Array;
   readonly #memfd: Memfd;
   readonly #mapping: Mapping;
 
-  constructor(pages: number) {
-    this.#memfd = Memfd.create({ sizeBytes: pages, name: 'uffd-page-states' });
+  /** @param fd of the states of a session that another worker had; taken over */
+  constructor(pages: number, fd = -1) {
+    const countersAt = Math.ceil(pages / 8) * 8;
+    const sizeBytes = countersAt + Counter.fields * 8;
+    this.#memfd = fd < 0 ? Memfd.create({ sizeBytes, name: 'uffd-page-states' }) : Memfd.adopt(fd);
     this.#mapping = Mapping.map(this.#memfd);
     this.bytes = new Uint8Array(this.#mapping.view(), 0, pages);
+    this.counters = new Float64Array(this.#mapping.view(), countersAt, Counter.fields);
+  }
+
+  get fd(): number {
+    return this.#memfd.fd;
   }
 
   set(first: number, count: number, state: number): void {
@@ -46,6 +56,13 @@ export class PageStates {
     for (const state of this.bytes) byState[state]!++;
     const [absent = 0, fetching = 0, resident = 0, zero = 0, poisoned = 0, removed = 0] = byState;
     return { absent, fetching, resident, zero, poisoned, removed };
+  }
+
+  /** They are another worker's now: whatever is still written here is not seen by anybody. */
+  leave(): void {
+    this.bytes = new Uint8Array(this.bytes.length);
+    this.counters = new Float64Array(Counter.fields);
+    this.close();
   }
 
   close(): void {

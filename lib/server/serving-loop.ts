@@ -1,27 +1,31 @@
 // The loop of a serving worker: give the last answers and wait (one native call), decide about what came, repeat.
 // Nothing in it waits for anything but the kernel, and nothing allocates per fault.
-import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import { KernelError, messageOf } from '../errors.js';
-import { EventKind, EventRow, type NativeFaultQueue, QueueControl } from '../native/contract.js';
+import type { MessagePort } from 'node:worker_threads';
+import { messageOf } from '../errors.js';
+import { AnswerOp, EventKind, EventRow, Held, QueueControl } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { Ahead, preparation } from './ahead.js';
 import { AnswerBlock } from './answer-block.js';
 import { Arrivals } from './arrivals.js';
+import { ControlPort } from './control-port.js';
 import { Deadlines } from './deadlines.js';
 import { Draining } from './draining.js';
 import { FaultDecider } from './fault-decider.js';
 import { FaultTrace } from './fault-trace.js';
 import { Fetches } from './fetches.js';
 import { Measures } from './measures.js';
-import type { FromServing, ServingOptions, ToServing } from './messages.js';
+import type { AttachMessage, FromServing, ServingOptions, ToServing } from './messages.js';
 import { Orphans } from './orphans.js';
+import { OtherEvents } from './other-events.js';
 import { PageFiller } from './page-filler.js';
 import type { PageSource } from './page-source.js';
 import type { FaultPolicy } from './policy.js';
 import type { ServedRegion, Session } from './session.js';
+import { Counter } from './session-counters.js';
 import { Sessions } from './sessions.js';
 import { Settling } from './settling.js';
 import { Unasked } from './unasked.js';
+import { WatchedQueue } from './watched-queue.js';
 import { WorkingSetRecorder } from './working-set.js';
 
 const EVENT_ROWS = 1024;
@@ -35,12 +39,12 @@ const MINOR_FLAG = 4;
 
 export class ServingLoop {
   readonly #port: MessagePort;
+  readonly #asked: ControlPort;
   readonly #options: ServingOptions;
   readonly #source: PageSource | undefined;
   readonly #answers = new AnswerBlock();
   readonly #events = new Float64Array(new SharedArrayBuffer(EVENT_ROWS * EventRow.fields * 8));
-  readonly #queueControl = new Int32Array(new SharedArrayBuffer(QueueControl.fields * 4));
-  readonly #queue: NativeFaultQueue;
+  readonly #queue: WatchedQueue;
   readonly #fetches: Fetches;
   readonly #filler: PageFiller;
   readonly #decider: FaultDecider;
@@ -51,6 +55,7 @@ export class ServingLoop {
   readonly #arrivals: Arrivals;
   readonly #sessions: Sessions;
   readonly #orphans: Orphans;
+  readonly #otherEvents: OtherEvents;
   readonly #measures: Measures | undefined;
   readonly #trace: FaultTrace | undefined;
   #drainProgress = false;
@@ -69,20 +74,20 @@ export class ServingLoop {
     policy: FaultPolicy,
   ) {
     this.#port = port;
+    this.#asked = new ControlPort(port);
     this.#options = options;
     this.#source = source;
     this.#measures = options.measures && new Measures(options.measures);
     this.#trace = options.trace && new FaultTrace(options.trace);
-    this.#queue = new (native().FaultQueue)(this.#answers.values, this.#events, this.#queueControl);
-    this.#queueControl[QueueControl.spinUs] = options.spinUs;
-    if (this.#queue.error() < 0) throw new KernelError(this.#queue.error(), 'epoll_create');
+    this.#queue = new WatchedQueue(this.#answers.values, this.#events, this.#taken);
+    this.#queue.control[QueueControl.spinUs] = options.spinUs;
     const answers = this.#answers;
     const flush = this.#flush;
     const post = this.#post;
     const sourceFailure = () => this.#sourceFailure;
     const { faultDeadlineMs, onFailure, sourceSizeBytes, demandBytes, backgroundBytes } = options;
     const recorder = options.recording === undefined ? undefined : new WorkingSetRecorder(options.recording);
-    const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd());
+    const fetches = new Fetches(fetchPorts, options.fetchesAsked, sourceSizeBytes, this.#queue.wakeFd);
     this.#fetches = fetches;
     const prepare = preparation(options, recorder, this.#measures);
     const sessions = new Sessions(this.#queue, post, prepare, (session) => {
@@ -90,6 +95,7 @@ export class ServingLoop {
     });
     this.#sessions = sessions;
     this.#orphans = new Orphans(this.#queue, sessions);
+    this.#otherEvents = new OtherEvents({ events: this.#events, queue: this.#queue, sessions, faultDeadlineMs });
     const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
@@ -108,7 +114,7 @@ export class ServingLoop {
       answers: this.#answers,
       faultDeadlineMs: this.#options.faultDeadlineMs,
       measures: this.#measures,
-      sourceFailure: () => this.#sourceFailure,
+      has: (session) => this.#sessions.has(session),
       gone: (session) => {
         this.#sessions.detach(session, 'gone');
       },
@@ -137,16 +143,13 @@ export class ServingLoop {
 
   /** Returns when the server says stop. Blocks the thread it runs on. */
   run(): void {
-    this.#post({ type: 'ready', wakeFd: this.#queue.wakeFd() });
+    const { wakeFd, control } = this.#queue;
+    this.#post({ type: 'ready', wakeFd, control, answers: this.#answers.values });
     while (!this.#stopped) {
       // Only where it is measured: the time of the answers is wanted without that of waiting for the next faults.
       if (this.#measures !== undefined && this.#answers.count > 0) this.#flush();
       this.#verify();
-      this.#queueControl[QueueControl.rowsToAnswer] = this.#answers.count;
-      this.#queueControl[QueueControl.timeoutMs] = this.#timeout();
-      this.#queue.answerAndWait();
-      const rows = this.#queueControl[QueueControl.rowsRead]!;
-      if (rows < 0) throw new KernelError(rows, 'epoll_wait');
+      const rows = this.#queue.answerAndWait(this.#answers.count, this.#timeout());
       this.#measures?.read();
       this.#trace?.read();
       this.#settle();
@@ -195,6 +198,7 @@ export class ServingLoop {
 
   #settle(): void {
     this.#settling.settle();
+    this.#queue.settled();
     this.#filler.reset();
     this.#arrivals.release();
   }
@@ -209,7 +213,7 @@ export class ServingLoop {
       if (kind === EventKind.pagefault) continue;
       if (kind === EventKind.woken) woken = true;
       else if (kind === EventKind.tick) this.#source?.tick?.();
-      else this.#otherEvent(kind, at);
+      else this.#otherEvents.take(kind, at);
     }
     for (let at = 0; at < end; at += EventRow.fields) {
       if (events[at + EventRow.kind] !== EventKind.pagefault) continue;
@@ -220,7 +224,7 @@ export class ServingLoop {
   }
 
   #fault(session: Session, address: number, flags: number): void {
-    session.counters.faults++;
+    session.counters[Counter.faults]!++;
     this.#faulted = true;
     const region = session.regionAt(address);
     if (this.#trace !== undefined) this.#traceFault(session, region, address, flags);
@@ -238,32 +242,6 @@ export class ServingLoop {
   #traceFault(session: Session, region: ServedRegion | undefined, address: number, flags: number): void {
     const page = region === undefined ? -1 : region.firstPage + Math.floor((address - region.start) / session.pageSize);
     this.#trace?.add(session.id, page, flags);
-  }
-
-  #otherEvent(kind: number, at: number): void {
-    const session = this.#sessions.at(this.#events[at + EventRow.slot]!);
-    if (session === undefined) return;
-    switch (kind) {
-      case EventKind.remove:
-      case EventKind.unmap:
-        session.remove(this.#events[at + EventRow.start]!, this.#events[at + EventRow.end]!);
-        break;
-      case EventKind.descriptorError: {
-        const errno = this.#events[at + EventRow.flags]!;
-        const why = errno === 0 ? 'O_NONBLOCK was cleared on it' : new KernelError(-errno, 'read').message;
-        this.#queue.mute(session.slot);
-        this.#sessions.park(session, `the userfaultfd cannot be read: ${why}`);
-        this.#sessions.unreadable.set(session, {
-          at: performance.now() + this.#options.faultDeadlineMs,
-          nextPage: 0,
-        });
-        break;
-      }
-      default:
-        // The handshake refuses descriptors with features the server has no answer to; a newer kernel's event is one.
-        if (kind === EventKind.fork) native().closeFd(this.#events[at + EventRow.extra]!);
-        this.#sessions.park(session, `an event the server does not handle (0x${kind.toString(16)})`);
-    }
   }
 
   #retry(): void {
@@ -284,14 +262,26 @@ export class ServingLoop {
   }
 
   #takeControl(): void {
-    let received;
-    while ((received = receiveMessageOnPort(this.#port)) !== undefined) this.#control(received.message as ToServing);
+    let message;
+    while ((message = this.#asked.next()) !== undefined) this.#control(message);
   }
+
+  /**
+   * This thread was held by a client, and only what that one has is left here. May be called in the middle of anything that
+   * makes a call, so what was asked of this worker meanwhile is left for later: a slot must not be another session's before
+   * whoever is at it has come to an end.
+   */
+  readonly #taken = (): void => {
+    const kept = this.#asked.kept();
+    Atomics.store(this.#queue.control, QueueControl.held, Held.free);
+    this.#sessions.keepOnly(kept);
+    native().signalEvent(this.#queue.wakeFd);
+  };
 
   #control(message: ToServing): void {
     switch (message.type) {
       case 'attach':
-        this.#sessions.attach(message);
+        this.#attach(message);
         break;
       case 'drain':
         this.#sessions.drain();
@@ -304,11 +294,23 @@ export class ServingLoop {
         else this.#sessions.detach(session, 'released');
         break;
       }
+      case 'taken':
+        throw new Error('nothing was taken away');
       case 'stats':
         this.#post({ type: 'stats', request: message.request, sessions: this.#sessions.stats(message.states) });
         break;
       case 'stop':
         this.#stopped = true;
+    }
+  }
+
+  #attach(message: AttachMessage): void {
+    const session = this.#sessions.attach(message);
+    if (session === undefined || message.moved === undefined) return;
+    // Whose messages another worker has read: they come again.
+    for (const region of session.regions) {
+      if (this.#answers.full) this.#flush();
+      this.#answers.add(AnswerOp.wake, session, region, region.firstPage, region.pages, -1);
     }
   }
 

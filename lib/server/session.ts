@@ -1,7 +1,7 @@
 // One client's memory, as its serving worker sees it: regions, page states, and who is waiting for what.
 import type { FillWay, MemoryKind } from '../memory/kinds/kind.js';
 import type { Measures } from './measures.js';
-import type { SessionCounters } from './messages.js';
+import type { MovedStates } from './messages.js';
 import { PageRanges } from './page-ranges.js';
 import { PageState, PageStates } from './page-states.js';
 
@@ -46,7 +46,6 @@ export class Session {
   readonly pages: number;
   readonly states: PageStates;
   readonly waiting = new Map<number, Waiting>();
-  readonly counters: SessionCounters = { faults: 0, filledPages: 0, zeroPages: 0, poisonedPages: 0, fetches: 0 };
   /** Why nothing more is answered; the policy acts on each fault at its deadline. */
   parked: string | undefined;
   /** Faults at addresses of no region, by address: they can only be left to the policy. */
@@ -77,6 +76,7 @@ export class Session {
     pageSize: number;
     regions: readonly { start: number; size: number; offset: number }[];
     attention: Set<Session>;
+    moved?: MovedStates | undefined;
   }) {
     this.#attention = options.attention;
     this.id = options.id;
@@ -92,7 +92,12 @@ export class Session {
       return region;
     });
     this.pages = firstPage;
-    this.states = new PageStates(firstPage);
+    this.states = new PageStates(firstPage, options.moved?.states);
+  }
+
+  /** By `Counter`. */
+  get counters(): Float64Array {
+    return this.states.counters;
   }
 
   /** The region of an address, or undefined. */
@@ -170,6 +175,23 @@ export class Session {
     }
   }
 
+  /**
+   * Goes on where another worker has left it. What it was at is known as far as it was given: a page that is shown must not
+   * be written to again, it may be another one by now.
+   */
+  goOn({ given, parked }: MovedStates): void {
+    const { absent, fetching, resident, zero } = PageState;
+    const { bytes } = this.states;
+    for (const [start, length, zeroes] of given) {
+      const region = this.regionAt(start)!;
+      const first = region.firstPage + (start - region.start) / this.pageSize;
+      for (let page = first; page < first + length / this.pageSize; page++)
+        if (bytes[page] === fetching) bytes[page] = zeroes ? zero : resident;
+    }
+    for (let page = bytes.indexOf(fetching); page >= 0; page = bytes.indexOf(fetching, page + 1)) bytes[page] = absent;
+    this.parked = parked;
+  }
+
   /** A range of addresses was dropped or unmapped. */
   remove(start: number, end: number): void {
     for (const region of this.regions) {
@@ -190,9 +212,5 @@ export class Session {
       this.measures?.waited(waiting.since);
       this.waiting.delete(page);
     }
-  }
-
-  close(): void {
-    this.states.close();
   }
 }

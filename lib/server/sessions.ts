@@ -1,15 +1,15 @@
 // The sessions of one serving worker: by the slot an event carries, and in small sets for those that need looking after,
 // so that a thousand idle ones cost nothing.
-import { KernelError, checked, messageOf } from '../errors.js';
+import { KernelError, messageOf } from '../errors.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
-import type { NativeFaultQueue } from '../native/contract.js';
-import { native } from '../native/load.js';
 import { registerMask } from '../userfaultfd/features.js';
 import type { AttachMessage, FromServing, SessionStats, SessionSummary } from './messages.js';
+import { countersOf } from './session-counters.js';
 import { Session } from './session.js';
+import type { WatchedQueue } from './watched-queue.js';
 
 export class Sessions {
-  readonly #queue: NativeFaultQueue;
+  readonly #queue: WatchedQueue;
   readonly #post: (message: FromServing) => void;
   readonly #bySlot: (Session | undefined)[] = [];
   /** With faults that wait. */
@@ -32,7 +32,7 @@ export class Sessions {
    * @param over called when one ends, whatever it has asked for
    */
   constructor(
-    queue: NativeFaultQueue,
+    queue: WatchedQueue,
     post: (message: FromServing) => void,
     prepare: (session: Session) => void,
     over: (session: Session) => void,
@@ -60,38 +60,57 @@ export class Sessions {
     return this.#bySlot.filter((session) => session !== undefined);
   }
 
-  attach(message: AttachMessage): void {
-    const slot = this.#queue.add(message.userfaultfd, message.memory);
+  /** The new session; undefined when it cannot be had. */
+  attach(message: AttachMessage): Session | undefined {
+    const { moved } = message;
+    const slot = this.#queue.add(message.userfaultfd, message.memory, message.session);
     try {
       if (slot < 0) throw new KernelError(slot, 'epoll_ctl');
-      if (message.fill === 'continue') keepUnseen(message);
+      if (message.fill === 'continue' && moved === undefined) this.#keepUnseen(slot, message);
       const kind = memoryKinds[message.kind];
       const writable = message.memory >= 0;
       const { attention } = this;
       const session = new Session({ ...message, id: message.session, slot, kind, writable, attention });
-      if (message.resident) session.fillStates(message.holes);
-      else this.#prepare(session);
+      if (moved !== undefined) session.goOn(moved);
+      else if (message.resident) session.fillStates(message.holes);
+      if (!message.resident) this.#prepare(session);
       if (!session.aheadOf.ended) this.ahead.add(session);
       this.#bySlot[slot] = session;
       if (this.#draining) this.toDrain.add(session);
-      this.#post({ type: 'attached', session: message.session });
+      this.#post({ type: 'attached', session: session.id, slot, states: session.states.fd });
+      return session;
     } catch (error) {
       // No memory or descriptor for its states: this client's trouble, not that of the others.
       this.#queue.remove(slot);
-      this.#post({ type: 'attached', session: message.session, error: messageOf(error) });
+      this.#post({ type: 'refused', session: message.session, error: messageOf(error) });
+      return undefined;
     }
   }
 
   detach(session: Session, why: 'gone' | 'drained' | 'released'): void {
     if (!this.has(session)) return;
+    this.#forget(session);
+    this.#queue.remove(session.slot);
+    const stats = summaryOf(session);
+    session.states.close();
+    // Last: whoever hears of it finds nothing left of the session.
+    this.#post({ type: 'detached', session: session.id, why, stats });
+  }
+
+  /** Every session but these is another worker's: no answer of this one, and no change of a state, reaches them. */
+  keepOnly(kept: readonly number[]): void {
+    const left = this.all().filter(({ id }) => !kept.includes(id));
+    for (const session of left) {
+      this.#forget(session);
+      session.states.leave();
+    }
+    for (const { slot } of left) this.#queue.remove(slot);
+  }
+
+  #forget(session: Session): void {
     this.#bySlot[session.slot] = undefined;
     for (const set of [this.attention, this.orphans, this.toDrain, this.unreadable, this.ahead]) set.delete(session);
     this.#over(session);
-    this.#queue.remove(session.slot);
-    const stats = summaryOf(session);
-    session.close();
-    // Last: whoever hears of it finds nothing left of the session.
-    this.#post({ type: 'detached', session: session.id, why, stats });
   }
 
   /** From now on every session is to be completed, also one that is only being handed over. */
@@ -107,6 +126,19 @@ export class Sessions {
     this.#post({ type: 'parked', session: session.id, reason });
   }
 
+  /**
+   * Pages that are written into the memory, and then shown, are in its page cache before all of their bytes are. Only a
+   * range that is registered for minor faults too keeps everybody from seeing them so. Where it is already, this changes
+   * nothing.
+   */
+  #keepUnseen(slot: number, { regions, kind }: AttachMessage): void {
+    for (const { start, size } of regions) {
+      const ioctls = this.#queue.register(slot, start, size, registerMask(['missing', 'minor']));
+      const detail = `to fill ${kind} memory by writing it needs minor faults: fill it by copy`;
+      if (typeof ioctls === 'number') throw new KernelError(ioctls, 'UFFDIO_REGISTER', detail);
+    }
+  }
+
   stats(states: boolean): (SessionSummary | SessionStats)[] {
     return this.all().map((session) => ({
       ...summaryOf(session),
@@ -115,29 +147,12 @@ export class Sessions {
   }
 
   close(): void {
-    for (const session of this.all()) session.close();
+    for (const session of this.all()) session.states.close();
   }
 }
 
 /** Without the states, which take a look at every page. */
 function summaryOf(session: Session): SessionSummary {
   const waiting = Array.from(session.waiting, ([page, { reason }]) => ({ page, reason }));
-  return { session: session.id, pages: session.pages, waiting, ...session.counters };
-}
-
-/**
- * Pages that are written into the memory, and then shown, are in its page cache before all of their bytes are. Only a range
- * that is registered for minor faults too keeps everybody from seeing them so. Where it is already, this changes nothing.
- */
-function keepUnseen({ userfaultfd, regions, kind }: AttachMessage): void {
-  const descriptor = new (native().Userfaultfd)(checked(native().duplicateFd(userfaultfd), 'fcntl'));
-  try {
-    for (const { start, size } of regions) {
-      const ioctls = descriptor.register(start, size, registerMask(['missing', 'minor']));
-      const detail = `to fill ${kind} memory by writing it needs minor faults: fill it by copy`;
-      if (typeof ioctls === 'number') throw new KernelError(ioctls, 'UFFDIO_REGISTER', detail);
-    }
-  } finally {
-    descriptor.close();
-  }
+  return { session: session.id, pages: session.pages, waiting, ...countersOf(session.counters) };
 }

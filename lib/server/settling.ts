@@ -5,9 +5,12 @@ import type { AnswerBlock } from './answer-block.js';
 import { type Measures, outcomes } from './measures.js';
 import { PageState } from './page-states.js';
 import { MAX_ATTEMPTS, type Session } from './session.js';
+import { Counter } from './session-counters.js';
 
 const ENOENT = -2;
 const ESRCH = -3;
+/** EINTR: this thread was held by a client, and others were given away, before its turn came. */
+const NOT_BEGUN = -4;
 const EBADF = -9;
 const EAGAIN = -11;
 const ENOMEM = -12;
@@ -30,7 +33,8 @@ export interface SettlingParts {
   readonly answers: AnswerBlock;
   readonly faultDeadlineMs: number;
   readonly measures: Measures | undefined;
-  readonly sourceFailure: () => string | undefined;
+  /** False of a session that is over, or another worker's. */
+  readonly has: (session: Session) => boolean;
   /** The address space of the session is gone. */
   readonly gone: (session: Session) => void;
   readonly poisoned: (session: Session, page: number, reason: string) => void;
@@ -44,6 +48,8 @@ export class Settling {
   readonly retries: Retry[] = [];
   // Rows to wake, as [session, first page, pages]: added once the block is empty again.
   readonly #wakes: [Session, number, number][] = [];
+  // Addresses to be poisoned after all, in the same way.
+  readonly #strays: [Session, number][] = [];
 
   constructor(parts: SettlingParts) {
     this.#parts = parts;
@@ -56,11 +62,17 @@ export class Settling {
     for (let row = 0; row < answers.count; row++) {
       const session = answers.sessions[row]!;
       const result = answers.result(row);
+      if (!this.#parts.has(session)) continue;
       if (result === answers.length(row)) this.#done(session, row, result);
       else if (result === ESRCH) this.#parts.gone(session);
       else if (answers.firstPages[row]! >= 0) this.#short(session, row, result);
+      else if (result === NOT_BEGUN) this.#strays.push([session, answers.start(row)]);
     }
     answers.clear();
+    if (this.#strays.length > 0) {
+      for (const [session, address] of this.#strays) answers.addStray(AnswerOp.poison, session, address);
+      this.#strays.length = 0;
+    }
     if (this.#wakes.length === 0) return;
     for (const [session, first, pages] of this.#wakes) {
       answers.add(AnswerOp.wake, session, session.regionOfPage(first), first, pages, -1);
@@ -80,7 +92,7 @@ export class Settling {
           if (this.#answers.op(row) === AnswerOp.copy) this.#zeroed(session, first, 1);
         } else {
           session.states.set(first, pages, PageState.resident);
-          session.counters.filledPages += pages;
+          session.counters[Counter.filledPages]! += pages;
         }
         session.answered(first, pages);
         break;
@@ -91,7 +103,7 @@ export class Settling {
       case AnswerOp.poison: {
         const waiting = session.waiting.get(first);
         session.states.set(first, 1, PageState.poisoned);
-        session.counters.poisonedPages++;
+        session.counters[Counter.poisonedPages]!++;
         session.answered(first, 1);
         this.#parts.poisoned(session, first, waiting?.reason ?? 'the policy says so');
         break;
@@ -120,7 +132,7 @@ export class Settling {
 
   #zeroed(session: Session, first: number, pages: number): void {
     session.states.set(first, pages, PageState.zero);
-    session.counters.zeroPages += pages;
+    session.counters[Counter.zeroPages]! += pages;
   }
 
   #short(session: Session, row: number, result: number): void {
@@ -128,9 +140,13 @@ export class Settling {
     const op = answers.op(row);
     if (session.leaving) {
       // EAGAIN while a REMOVE or UNMAP is unread: whoever drops the memory sleeps until it is.
-      if (op === AnswerOp.writeProtect) session.left = result !== EAGAIN;
+      if (op === AnswerOp.writeProtect) session.left = result !== EAGAIN && result !== NOT_BEGUN;
+      // Nothing of the end has been done for certain.
+      else if (result === NOT_BEGUN) session.leaving = false;
       return;
     }
+    if (op === AnswerOp.wake && result === NOT_BEGUN)
+      this.#wakes.push([session, answers.firstPages[row]!, answers.length(row) / session.pageSize]);
     // Waking, unregistering: nothing to make up for. The row behind a write that fell short: dealt with there.
     if (op === AnswerOp.wake || op === AnswerOp.unregister || result === ECANCELED) return;
     let first = answers.firstPages[row]!;

@@ -1,13 +1,20 @@
 // One serving worker as the main thread sees it: its thread, its port, and the eventfd that wakes it.
 import { EventEmitter, once } from 'node:events';
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MessageChannel, type MessagePort, Worker, receiveMessageOnPort } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
+import { Answer, AnswerOp, Held, QueueControl, WAITS_FOR_SECOND } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { workerExecArgv } from './exec-argv.js';
-import type { FromServing, ServingOptions, ToServing } from './messages.js';
+import type { FromServing, MovedStates, ServingOptions, ToServing } from './messages.js';
 
 /** How long a worker may take to stop: it never waits longer than its idle time. */
 const STOP_MS = 5000;
+/** In one call for so long, it is held. No answer takes that long by itself. */
+const HELD_MS = 200;
+
+/** Answers that make pages visible. */
+const shows = new Set<number>([AnswerOp.continue, AnswerOp.copy, AnswerOp.zeropage]);
 
 export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed: [Error] }> {
   readonly #worker: Worker;
@@ -16,17 +23,20 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
   #ended = false;
   #stopping = false;
   #failed = false;
+  #control: Int32Array = new Int32Array(QueueControl.fields);
+  #answers: Float64Array = new Float64Array();
+  /** The call it was seen in, and when it was seen in it first. */
+  #seen: { readonly calls: string; readonly at: number } = { calls: '', at: 0 };
   /** Sessions it has: new ones go to the worker with the fewest. */
   sessions = 0;
+  /** Those of them that have held it. */
+  readonly holders = new Set<number>();
 
   private constructor(worker: Worker, port: MessagePort) {
     super();
     this.#worker = worker;
     this.#port = port;
-    port.on('message', (message: FromServing) => {
-      if (message.type === 'failed') this.#fail(message.error);
-      else this.emit('message', message);
-    });
+    port.on('message', this.#received);
     worker.on('error', (error) => {
       this.#fail(messageOf(error));
     });
@@ -52,7 +62,11 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
       handle.once('failed', reject);
       handle.once('message', (message) => {
         handle.off('failed', reject);
-        if (message.type === 'ready') handle.#wakeFd = message.wakeFd;
+        if (message.type === 'ready') {
+          handle.#wakeFd = message.wakeFd;
+          handle.#control = message.control;
+          handle.#answers = message.answers;
+        }
         resolve();
       });
     });
@@ -78,6 +92,60 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     }
   }
 
+  /**
+   * For whom it has been in the same call for longer than any takes: the sessions whose client holds the lock of its
+   * address space. To be asked again and again; nobody when it goes on.
+   */
+  heldBy(): number[] {
+    const { calls, sessions } = this.#calls();
+    if (sessions.length === 0 || calls !== this.#seen.calls) this.#seen = { calls, at: performance.now() };
+    return performance.now() - this.#seen.at < HELD_MS ? [] : sessions;
+  }
+
+  /**
+   * Leaves it only those sessions, if it is still in the call in which it was held: then nothing more is done for the
+   * others once this returns. False when it has come back.
+   */
+  take(kept: readonly number[]): boolean {
+    // All that it has said before it was held; it says nothing more.
+    let received;
+    while ((received = receiveMessageOnPort(this.#port)) !== undefined) this.#received(received.message as FromServing);
+    Atomics.store(this.#control, QueueControl.held, Held.asked);
+    const taken = this.#seen.calls === this.#calls().calls;
+    if (taken) this.#port.postMessage({ type: 'taken', kept } satisfies ToServing);
+    Atomics.store(this.#control, QueueControl.held, taken ? Held.taken : Held.free);
+    return taken;
+  }
+
+  /** Answers for that slot that it had given in full when it was held. */
+  given(slot: number): MovedStates['given'] {
+    const rows = this.#control[QueueControl.rowsToAnswer]!;
+    const given: [number, number, boolean][] = [];
+    for (let at = 0; at < rows * Answer.fields; at += Answer.fields) {
+      const [ofSlot, op, , start, length] = this.#answers.subarray(at, at + Answer.fields) as unknown as number[];
+      const result = this.#answers[at + Answer.result]!;
+      if (ofSlot !== slot || !shows.has(op!) || result <= 0) continue;
+      given.push([start!, Math.min(length!, result), op === AnswerOp.zeropage]);
+    }
+    return given;
+  }
+
+  /** The calls that it is in, as a text that no other ones have, and for whom. */
+  #calls(): { calls: string; sessions: number[] } {
+    const words = [QueueControl.ownerCalls, QueueControl.ownerCall, QueueControl.secondCalls, QueueControl.secondCall];
+    const read = words.map((word) => Atomics.load(this.#control, word));
+    const [, owner, , second] = read as [number, number, number, number];
+    // Its own call, or that of the thread it waits for.
+    const inCall = owner === WAITS_FOR_SECOND ? second !== 0 : owner !== 0;
+    const sessions = inCall ? [...new Set([owner, second])].filter((session) => session > 0) : [];
+    return { calls: read.join(), sessions };
+  }
+
+  readonly #received = (message: FromServing): void => {
+    if (message.type === 'failed') this.#fail(message.error);
+    else this.emit('message', message);
+  };
+
   async stop(): Promise<void> {
     this.#stopping = true;
     if (this.#ended) return;
@@ -86,8 +154,9 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     try {
       await exited;
     } catch {
-      // Every wait of the worker is bounded, so terminate() gets through.
-      await this.#worker.terminate();
+      // Every wait of the worker is bounded, so terminate() gets through; unless a client holds it, for as long as it likes.
+      await Promise.race([this.#worker.terminate(), delay(STOP_MS)]);
+      this.#worker.unref();
     }
   }
 

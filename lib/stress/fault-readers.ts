@@ -36,7 +36,7 @@ export class PollingReader implements StressReader {
   constructor(data: HandlerData, queue: NativeFaultQueue, blocks: HandlerBlocks) {
     this.#blocks = blocks;
     this.#queue = queue;
-    this.#slot = checked(queue.add(duplicate(data), -1), 'epoll_ctl');
+    this.#slot = checked(queue.add(duplicate(data), -1, 1), 'epoll_ctl');
   }
 
   answerAndWait(rows: number): number {

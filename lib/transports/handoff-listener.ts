@@ -150,7 +150,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
         return;
       }
       const { attachment, dialect } = this.#check(text, descriptors, ownUids().includes(peer.uid));
-      const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd });
+      const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd, pid: peer.pid });
       const { pid, pidfd } = peer;
       this.#accepted(session, { connection, dialect, pidfd, pid, regions: attachment.regions }, peer);
     } catch (error) {

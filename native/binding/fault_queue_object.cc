@@ -13,6 +13,7 @@ Napi::Function FaultQueueObject::define(Napi::Env env) {
                          InstanceMethod<&FaultQueueObject::remove>("remove"),
                          InstanceMethod<&FaultQueueObject::mute>("mute"),
                          InstanceMethod<&FaultQueueObject::alive>("alive"),
+                         InstanceMethod<&FaultQueueObject::register_range>("register"),
                          InstanceMethod<&FaultQueueObject::unregistered_before>("unregisteredBefore"),
                          InstanceMethod<&FaultQueueObject::answer>("answer"),
                          InstanceMethod<&FaultQueueObject::close>("close"),
@@ -35,7 +36,9 @@ FaultQueueObject::FaultQueueObject(const Napi::CallbackInfo& info) : ObjectWrap(
   control_ = reinterpret_cast<int32_t*>(control.data);
   answer_rows_ = static_cast<int>(answers.length / sizeof(double) / Answer::kFields);
   event_rows_ = static_cast<int>(events.length / sizeof(double) / Event::kFields);
-  auto queue = FaultQueue::create();
+  CallWatch owner({control_ + kOwnerCalls, control_ + kOwnerCall}, control_ + kHeld);
+  CallWatch second({control_ + kSecondCalls, control_ + kSecondCall}, control_ + kHeld);
+  auto queue = FaultQueue::create(owner, second);
   error_ = queue.error();
   napi_value function;
   napi_create_function(info.Env(), "answerAndWait", NAPI_AUTO_LENGTH, answer_and_wait, this, &function);
@@ -49,13 +52,16 @@ Napi::Value FaultQueueObject::wake_fd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), queue_.wake_fd());
 }
 
-// add(userfaultfd, memory fd or -1) -> slot or -errno; takes over both descriptors either way
+// add(userfaultfd, memory fd or -1, client) -> slot or -errno; takes over both descriptors either way
 Napi::Value FaultQueueObject::add(const Napi::CallbackInfo& info) {
   Args args(info);
   int userfaultfd = static_cast<int>(args.integer(0));
   int memory = static_cast<int>(args.integer(1));
+  int64_t client = args.integer(2);
+  args.expect(2, client > 0 && client <= INT32_MAX, "a number above 0");
   if (!args.ok()) return info.Env().Undefined();
-  return Napi::Number::New(info.Env(), queue_.add(UniqueFd(userfaultfd), UniqueFd(memory)));
+  int slot = queue_.add(UniqueFd(userfaultfd), UniqueFd(memory), static_cast<int32_t>(client));
+  return Napi::Number::New(info.Env(), slot);
 }
 
 Napi::Value FaultQueueObject::remove(const Napi::CallbackInfo& info) {
@@ -76,8 +82,20 @@ Napi::Value FaultQueueObject::alive(const Napi::CallbackInfo& info) {
   Args args(info);
   int slot = static_cast<int>(args.integer(0));
   if (!args.ok()) return info.Env().Undefined();
-  int fd = queue_.userfaultfd_of(slot);
-  return Napi::Number::New(info.Env(), userfaultfd::address_space_alive(fd));
+  int64_t alive = queue_.on_userfaultfd(slot, [](int fd) { return userfaultfd::address_space_alive(fd); });
+  return Napi::Number::New(info.Env(), static_cast<double>(alive));
+}
+
+// register(slot, start, length, mode) -> the mask of answers the range takes, as a bigint, or -errno
+Napi::Value FaultQueueObject::register_range(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int slot = static_cast<int>(args.integer(0));
+  uffdio_register request{{args.size(1), args.size(2)}, args.size(3), 0};
+  if (!args.ok()) return info.Env().Undefined();
+  auto ask = [&request](int fd) { return userfaultfd::register_range(fd, &request); };
+  int64_t error = queue_.on_userfaultfd(slot, ask);
+  if (error < 0) return Napi::Number::New(info.Env(), static_cast<double>(error));
+  return Napi::BigInt::New(info.Env(), static_cast<uint64_t>(request.ioctls));
 }
 
 // unregisteredBefore(slot, start, stride, count) -> pages, or -errno
@@ -88,8 +106,8 @@ Napi::Value FaultQueueObject::unregistered_before(const Napi::CallbackInfo& info
   uint64_t stride = static_cast<uint64_t>(args.integer(2));
   int64_t count = args.integer(3);
   if (!args.ok()) return info.Env().Undefined();
-  int fd = queue_.userfaultfd_of(slot);
-  return Napi::Number::New(info.Env(), static_cast<double>(userfaultfd::unregistered_before(fd, start, stride, count)));
+  auto ask = [=](int fd) { return userfaultfd::unregistered_before(fd, start, stride, count); };
+  return Napi::Number::New(info.Env(), static_cast<double>(queue_.on_userfaultfd(slot, ask)));
 }
 
 // answer(count) -> whether all were done in full; the results are in the rows
@@ -116,6 +134,11 @@ napi_value FaultQueueObject::answer_and_wait(napi_env env, napi_callback_info in
     return nullptr;
   }
   bool in_full = self->queue_.answer(self->answers_, count);
+  // Messages that are left unread are for those to whom everything was given meanwhile.
+  if (__atomic_load_n(&control[kHeld], __ATOMIC_RELAXED) == CallWatch::kTaken) {
+    control[kRowsRead] = 0;
+    return nullptr;
+  }
   int timeout_ms = in_full ? control[kTimeoutMs] : 0;
   control[kRowsRead] = self->queue_.wait(self->events_, self->event_rows_, timeout_ms, control[kSpinUs]);
   return nullptr;

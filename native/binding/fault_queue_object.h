@@ -19,13 +19,25 @@ class FaultQueueObject : public Napi::ObjectWrap<FaultQueueObject> {
   Napi::Value remove(const Napi::CallbackInfo& info);
   Napi::Value mute(const Napi::CallbackInfo& info);
   Napi::Value alive(const Napi::CallbackInfo& info);
+  Napi::Value register_range(const Napi::CallbackInfo& info);
   Napi::Value unregistered_before(const Napi::CallbackInfo& info);
   Napi::Value answer(const Napi::CallbackInfo& info);
   static napi_value answer_and_wait(napi_env env, napi_callback_info info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
-  // The control block of answerAndWait.
-  enum Control { kRowsToAnswer, kTimeoutMs, kSpinUs, kRowsRead, kControlFields };
+  // The control block: of answerAndWait, and of the CallWatch of either thread.
+  enum Control {
+    kRowsToAnswer,
+    kTimeoutMs,
+    kSpinUs,
+    kRowsRead,
+    kOwnerCalls,
+    kOwnerCall,
+    kSecondCalls,
+    kSecondCall,
+    kHeld,
+    kControlFields,
+  };
 
   FaultQueue queue_;
   int error_ = 0;

@@ -69,8 +69,10 @@ void put_message(double* row, int slot, const uffd_msg& message) {
 
 }  // namespace
 
-Result<FaultQueue> FaultQueue::create() {
+Result<FaultQueue> FaultQueue::create(CallWatch owner, CallWatch second) {
   FaultQueue queue;
+  queue.watches_[SecondThread::kOwner] = owner;
+  queue.watches_[SecondThread::kSecond] = second;
   queue.epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!queue.epoll_.open()) return Result<FaultQueue>::from_errno();
   auto wake = event_fd::create();
@@ -89,7 +91,7 @@ Result<FaultQueue> FaultQueue::create() {
   return queue;
 }
 
-int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory) {
+int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory, int32_t client) {
   auto free_slot =
       std::find_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return !slot.userfaultfd.open(); });
   int index = static_cast<int>(free_slot - slots_.begin());
@@ -105,15 +107,16 @@ int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory) {
   int error = listen_to(epoll_.get(), userfaultfd.get(), EPOLLIN, index);
   if (error < 0) return error;
   if (free_slot == slots_.end()) slots_.emplace_back();
-  slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(alias), false};
+  slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(alias), client, false};
   return index;
 }
 
 int FaultQueue::remove(int slot) {
-  if (userfaultfd_of(slot) < 0) return -EBADF;
   mute(slot);
-  slots_[static_cast<size_t>(slot)] = Slot{};
-  return 0;
+  return static_cast<int>(on_userfaultfd(slot, [this, slot](int) {
+    slots_[static_cast<size_t>(slot)] = Slot{};
+    return 0;
+  }));
 }
 
 int FaultQueue::mute(int slot) {
@@ -132,14 +135,21 @@ int FaultQueue::userfaultfd_of(int slot) const {
   return slots_[static_cast<size_t>(slot)].userfaultfd.get();
 }
 
-double FaultQueue::answer_one(const double* row) const {
+double FaultQueue::answer_one(const double* row, CallWatch* watch) const {
   int slot = static_cast<int>(row[Answer::kSlot]);
   int fd = userfaultfd_of(slot);
-  return fd < 0 ? -EBADF : Answer::give(row, fd, &slots_[static_cast<size_t>(slot)].memory);
+  if (fd < 0) return -EBADF;
+  const Slot& entry = slots_[static_cast<size_t>(slot)];
+  // Left at the end of the batch only: from one row to the next what is watched changes in one step.
+  return watch->enter(entry.client) ? Answer::give(row, fd, &entry.memory) : -EINTR;
 }
 
 bool FaultQueue::answer(double* answers, int count) {
-  auto give = [this](const double* row) { return answer_one(row); };
+  auto give_by = [this](CallWatch* watch) {
+    return [this, watch](const double* row) { return answer_one(row, watch); };
+  };
+  CallWatch* owner = &watches_[SecondThread::kOwner];
+  auto give = give_by(owner);
   double bytes = 0;
   int fills = 0;
   for (int row = 0; row < count; row++) {
@@ -162,11 +172,16 @@ bool FaultQueue::answer(double* answers, int count) {
   if (shared) {
     // In their order: what was asked for comes first.
     std::atomic<size_t> next{0};
-    second_thread_->share([&] {
-      for (size_t i; (i = next.fetch_add(1)) < shared_fills_.size();)
-        Answer::give_linked(answers, shared_fills_[i], count, give);
-    });
+    second_thread_->share(
+        [&](SecondThread::Who who) {
+          CallWatch* watch = &watches_[who];
+          for (size_t i; (i = next.fetch_add(1)) < shared_fills_.size();)
+            Answer::give_linked(answers, shared_fills_[i], count, give_by(watch));
+          if (who == SecondThread::kSecond) watch->leave();
+        },
+        [owner] { owner->enter(CallWatch::kOther); });
   }
+  if (count > 0) owner->leave();
   bool all_in_full = true;
   for (int row = 0; row < count; row++) all_in_full = all_in_full && Answer::in_full(answers + row * Answer::kFields);
   return all_in_full;

@@ -4,11 +4,13 @@
 // or 2^56 for a process that asks for them.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "answer.h"
+#include "call_watch.h"
 #include "mapping.h"
 #include "second_thread.h"
 #include "unique_fd.h"
@@ -31,20 +33,26 @@ class FaultQueue {
 
   // A closed queue: every call on it is -EBADF.
   FaultQueue() = default;
-  static Result<FaultQueue> create();
+  // Who gives answers can be watched: the thread that calls answer(), and the second one.
+  static Result<FaultQueue> create(CallWatch owner, CallWatch second);
 
   // The event of the other threads; stays owned by the queue.
   int wake_fd() const { return wake_.get(); }
 
   // The slot, a small number that is used again after remove(); a negative errno when epoll
-  // refuses. `memory` may be closed: then kWrite is -EBADF.
-  int add(UniqueFd userfaultfd, UniqueFd memory);
+  // refuses. `memory` may be closed: then kWrite is -EBADF. `client`, above 0, is who is watched.
+  int add(UniqueFd userfaultfd, UniqueFd memory, int32_t client);
+  // Closes both, which can wait for the client as well: the last one to close a userfaultfd unregisters its ranges.
   int remove(int slot);
   // Stops listening to a slot without closing it: a parked session.
   int mute(int slot);
-  int userfaultfd_of(int slot) const;
 
-  // Gives `count` answers. True when every one of them was done in full. In order, except that fills come last and are
+  // `work` on the userfaultfd of a slot, watched. -EBADF without one.
+  template <typename Work>
+  int64_t on_userfaultfd(int slot, const Work& work);
+
+  // Gives `count` answers. True when every one of them was done in full: -EINTR for those that were not begun, since
+  // everything was taken away from this thread meanwhile. In order, except that fills come last and are
   // given by two threads when there are several with many bytes together: they take as long as copying them does.
   bool answer(double* answers, int count);
 
@@ -59,10 +67,12 @@ class FaultQueue {
     // A mapping of our own of the memory. Written to by the kernel on our behalf: a page that cannot be had is EFAULT
     // then, not SIGBUS, and the inode's lock, which a client can hold for ever, is not needed as for pwrite(2).
     Mapping memory;
+    int32_t client = 0;
     bool muted = false;
   };
 
-  double answer_one(const double* row) const;
+  int userfaultfd_of(int slot) const;
+  double answer_one(const double* row, CallWatch* watch) const;
   int drain(int slot, double* rows, int capacity_rows);
 
   UniqueFd epoll_;
@@ -72,6 +82,18 @@ class FaultQueue {
   std::vector<Slot> slots_;
   std::unique_ptr<SecondThread> second_thread_;
   std::vector<int> shared_fills_;
+  CallWatch watches_[2];
 };
+
+template <typename Work>
+int64_t FaultQueue::on_userfaultfd(int slot, const Work& work) {
+  int fd = userfaultfd_of(slot);
+  if (fd < 0) return -EBADF;
+  CallWatch& watch = watches_[SecondThread::kOwner];
+  if (!watch.enter(slots_[static_cast<size_t>(slot)].client)) return -EINTR;
+  int64_t result = work(fd);
+  watch.leave();
+  return result;
+}
 
 }  // namespace uffd

@@ -33,17 +33,19 @@ SecondThread::~SecondThread() {
   ::sem_destroy(&done_);
 }
 
-void SecondThread::share(const Work& work) {
+void SecondThread::share(const Work& work, const Waiting& waiting) {
   if (!start()) {
-    work();
+    work(kOwner);
     return;
   }
   work_ = &work;
   state_ = kOffered;
   ::sem_post(&offered_);
-  work();
+  work(kOwner);
   State offered = kOffered;
-  if (!state_.compare_exchange_strong(offered, kIdle)) wait_for(&done_);
+  if (state_.compare_exchange_strong(offered, kIdle)) return;
+  waiting();
+  wait_for(&done_);
 }
 
 // Where there is no thread to be had, or no CPU for it, the owner does all of the work.
@@ -61,7 +63,7 @@ void SecondThread::run() {
     if (stop_) return;
     State offered = kOffered;
     if (!state_.compare_exchange_strong(offered, kTaken)) continue;
-    (*work_)();
+    (*work_)(kSecond);
     state_ = kIdle;
     ::sem_post(&done_);
   }

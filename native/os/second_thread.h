@@ -13,8 +13,11 @@ namespace uffd {
 
 class SecondThread {
  public:
+  enum Who { kOwner, kSecond };
   // Takes items of the work until none is left; runs on both threads at once.
-  using Work = std::function<void()>;
+  using Work = std::function<void(Who)>;
+  // Called by the owner before it waits for the second thread.
+  using Waiting = std::function<void()>;
 
   SecondThread();
   SecondThread(const SecondThread&) = delete;
@@ -22,7 +25,7 @@ class SecondThread {
   ~SecondThread();
 
   // Returns when the work is done, by this thread and, where it could be had, the second one.
-  void share(const Work& work);
+  void share(const Work& work, const Waiting& waiting);
 
  private:
   // kOffered -> kTaken is the second thread's step, kOffered -> kIdle the owner's, who has done everything meanwhile.

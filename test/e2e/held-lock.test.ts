@@ -1,11 +1,13 @@
 // A client that holds the lock of its own address space for seconds: only a file system of its own can make it wait so
-// long inside mmap(2). Everybody else is served meanwhile.
+// long inside mmap(2). Everybody else is served meanwhile, whatever the server has to ask the kernel about it.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { Mapping, Userfaultfd, handOff } from '../../dist/index.js';
+import { PAGE } from '../support/memory.js';
 import { lacks, requires } from '../support/requires.js';
-import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, until } from './support.js';
+import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, uffd, until } from './support.js';
 
 const PAGES = 64;
 const HELD_MS = 5000;
@@ -55,3 +57,51 @@ it.each(['holds', 'hangs-up-and-holds'])(
     expect(await serve.stop()).toBe(0);
   },
 );
+
+// Pages of private memory that was never touched, and a registration, need the lock.
+it.each([
+  ['holds-private', ['--background-fill']],
+  ['holds-shared', ['--fill', 'continue']],
+])('%s: sessions that its worker had before, and new ones, go on at another worker', async (mode, options) => {
+  const socket = join(folder, `${mode}.sock`);
+  const serve = await Serve.start(
+    patternFile(folder, PAGES),
+    socket,
+    '--fault-around',
+    '1',
+    '--workers',
+    '1',
+    ...options,
+  );
+  using mapping = Mapping.anonymous(PAGES * PAGE);
+  using userfaultfd = Userfaultfd.open({ features: ['eventRemove'] });
+  userfaultfd.register(mapping, ['missing']);
+  using handoff = await handOff(socket, { userfaultfd, mappings: [{ mapping, offset: 0 }] });
+  const read = async (page: number) =>
+    new Set(await mapping.read(page * PAGE, PAGE, { signal: AbortSignal.timeout(3000) }));
+  if (mode === 'holds-shared') {
+    // Dropped, so that the new worker has to know of it.
+    expect(await read(1)).toEqual(new Set([patternOf(1)]));
+    mapping.advise('dontNeed', PAGE, PAGE);
+  }
+
+  let ended = false;
+  const holding = run(compiled('restless-client.c'), [mode, socket, `${PAGES}`, join(mount, 'snapshot')]);
+  void holding.then(() => (ended = true));
+  const { session, moved } = await serve.event('held', {}, 5000);
+  expect({ session, moved }).toEqual({ session: 2, moved: 1 });
+  for (let page = 2; page < PAGES; page++) expect(await read(page)).toEqual(new Set([patternOf(page)]));
+  if (mode === 'holds-shared') expect(await read(1)).toEqual(new Set([0]));
+  const other = await run(compiled('hostile-client.c'), ['normal', socket, `${PAGES}`]);
+  expect(touches(other.stdout, 'page')).toEqual(content);
+  const status = await uffd(['serve', '--status', '--socket', socket, '--json']);
+  expect(status.code).toBe(0);
+  expect(ended).toBe(false);
+
+  const { stdout, code } = await holding;
+  expect(touches(stdout, 'page')).toEqual(content);
+  expect(code).toBe(0);
+  expect(serve.events.filter(({ event }) => ['unserved', 'parked', 'refused', 'error'].includes(event))).toEqual([]);
+  expect(await serve.stop()).toBe(0);
+  expect(await handoff.done).toBe('drained');
+});

@@ -134,10 +134,16 @@ int main(int argc, char **argv) {
   signal(SIGBUS, on_fault);
   signal(SIGSEGV, on_fault);
 
-  int shared = is("shrinks") || is("lies-about-size") || is("too-short");
-  int memory = shared ? memfd_create("restless", MFD_CLOEXEC | (is("too-short") ? MFD_ALLOW_SEALING : 0)) : -1;
+  int shared = is("shrinks") || is("holds-shared") || is("lies-about-size") || is("too-short");
+  int memory = shared ? memfd_create("restless", MFD_CLOEXEC | (is("too-short") || is("holds-shared") ? MFD_ALLOW_SEALING : 0)) : -1;
   if (shared && ftruncate(memory, is("too-short") ? size / 2 : size) != 0) die("ftruncate");
-  base = mmap(NULL, size, PROT_READ | PROT_WRITE, shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, memory, 0);
+  // Otherwise it would be filled by UFFDIO_COPY.
+  if (is("holds-shared") && fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) != 0) die("F_ADD_SEALS");
+  // Between pages of nobody: a mapping that is one with its neighbours has been touched when they have.
+  void *between = mmap(NULL, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (between == MAP_FAILED) die("mmap");
+  int how_mapped = MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+  base = mmap((char *)between + page, size, PROT_READ | PROT_WRITE, how_mapped, memory, 0);
   if (base == MAP_FAILED) die("mmap");
   int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
   struct uffdio_api api = {.api = UFFD_API, .features = is("floods") ? UFFD_FEATURE_EVENT_REMOVE : 0};
@@ -156,13 +162,24 @@ int main(int argc, char **argv) {
   snprintf(text, sizeof(text), "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":0,\"page_size\":%zu}]",
            (size_t)(uintptr_t)base, told, page);
   int fds[2] = {uffd, memory};
+  pthread_t threads[THREADS];
+  int held = is("holds-private") || is("holds-shared");
+  if (held) {
+    // From before anything of it is served: whatever the server asks the kernel about it first waits for the lock.
+    pthread_create(&threads[0], NULL, read_slowly, argv[4]);
+    pthread_create(&threads[1], NULL, hold, argv[4]);
+    usleep(600000);
+  }
   send_with(server, text, fds, shared ? 2 : 1);
   if (read(server, line, sizeof(line) - 1) < 0) die("read");
   printf("%s", line);
   if (strstr(line, "accepted") == NULL) return 0;
 
-  pthread_t threads[THREADS];
-  if (is("floods")) {
+  if (held) {
+    join(2, threads);
+    printf("held %d\n", mapped);
+    look("page");
+  } else if (is("floods")) {
     run_threads(THREADS, flood, threads);
     for (int round = 0; round < FLOOD_ROUNDS; round++) {
       // Time for all of them to wait for it again.

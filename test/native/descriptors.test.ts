@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { expect, test } from 'vitest';
 import { Mapping, Memfd, Userfaultfd } from '../../dist/index.js';
+import { QueueControl } from '../../dist/native/contract.js';
 import { native } from '../../dist/native/load.js';
 import { expectCleanExit, runScript } from '../support/child.js';
 import { PAGE, registeredMemfd } from '../support/memory.js';
@@ -14,7 +15,7 @@ const childProcess = new URL('../support/hand-over.mjs', import.meta.url);
 
 function blocks(): [Float64Array, Float64Array, Int32Array] {
   const doubles = (bytes: number) => new Float64Array(new SharedArrayBuffer(bytes));
-  return [doubles(64), doubles(48), new Int32Array(new SharedArrayBuffer(16))];
+  return [doubles(64), doubles(48), new Int32Array(new SharedArrayBuffer(4 * QueueControl.fields))];
 }
 
 const makers: Record<string, () => { close(): void }> = {

@@ -29,7 +29,7 @@ interface Served extends Setup {
 function served(pages: number): Served {
   const setup = registeredMemfd(pages);
   const queue = new Queue();
-  const slot = queue.native.add(duplicate(setup.uffd.fd), duplicate(setup.memfd.fd));
+  const slot = queue.native.add(duplicate(setup.uffd.fd), duplicate(setup.memfd.fd), 1);
   const row: Served['row'] = (op, page, more) => ({
     slot,
     op,
@@ -88,7 +88,7 @@ test('unprotect takes write protection away', async () => {
   const region = uffd.register(mapping, ['missing', 'wp']);
   uffd.copy({ region, page: 0 }, filled(1), { writeProtect: true });
   const queue = new Queue();
-  const slot = queue.native.add(duplicate(uffd.fd), -1);
+  const slot = queue.native.add(duplicate(uffd.fd), -1, 1);
   const writing = mapping.write(0, filled(2, 1), { signal: deadline() });
   expect(queue.answerAndWait().events).toMatchObject([{ kind: EventKind.pagefault, flags: 3 }]);
   expect(queue.answer([{ slot, op: 'writeProtect', start: mapping.address, length: PAGE }]).results).toEqual([PAGE]);
@@ -116,7 +116,7 @@ test.each<[string, Partial<AnswerRow>, number]>([
 test('write without a memory descriptor is EBADF', () => {
   const { uffd, mapping } = registeredMemfd(1);
   const queue = new Queue();
-  const slot = queue.native.add(duplicate(uffd.fd), -1);
+  const slot = queue.native.add(duplicate(uffd.fd), -1, 1);
   const { address } = sharedBytes(1);
   const row: AnswerRow = { slot, op: 'write', start: mapping.address, length: PAGE, source: address };
   expect(queue.answer([row]).results).toEqual([EBADF]);
@@ -200,13 +200,13 @@ test('the timeout holds, spinning or not', () => {
 test('slots: several, used again, and none of a closed one', async () => {
   const { queue, slot } = served(1);
   const [other, third] = [registeredMemfd(1), registeredMemfd(1)];
-  expect(queue.native.add(duplicate(other.uffd.fd), -1)).toBe(slot + 1);
+  expect(queue.native.add(duplicate(other.uffd.fd), -1, 1)).toBe(slot + 1);
   const touching = other.mapping.touch(0, 1, { signal: deadline() });
   expect(queue.answerAndWait().events).toMatchObject([{ slot: slot + 1, start: Number(other.mapping.address) }]);
   expect(queue.native.remove(slot)).toBe(0);
   expect(queue.native.remove(slot)).toBe(EBADF);
   expect(queue.native.mute(slot)).toBe(EBADF);
-  expect(queue.native.add(duplicate(third.uffd.fd), -1)).toBe(slot);
+  expect(queue.native.add(duplicate(third.uffd.fd), -1, 1)).toBe(slot);
   expect(queue.answer([{ slot: 1, op: 'zeropage', start: other.mapping.address, length: PAGE }]).results).toEqual([PAGE]);
   await touching;
 });
@@ -231,14 +231,14 @@ test('remove closes the userfaultfd; an add that fails closes both descriptors',
   const { memfd } = registeredMemfd(1);
   const now = openDescriptors();
   // A memfd cannot be waited for: epoll says EPERM.
-  expect(queue.native.add(duplicate(memfd.fd), duplicate(memfd.fd))).toBe(-1);
+  expect(queue.native.add(duplicate(memfd.fd), duplicate(memfd.fd), 1)).toBe(-1);
   expect(openDescriptors()).toBe(now);
 });
 
 test('more messages than rows: the rest comes with the next waits', async () => {
   const setup = registeredMemfd(16);
   const queue = new Queue(4);
-  const slot = queue.native.add(duplicate(setup.uffd.fd), -1);
+  const slot = queue.native.add(duplicate(setup.uffd.fd), -1, 1);
   const signal = deadline();
   const touching = Promise.all(Array.from({ length: 16 }, (_, page) => setup.mapping.touch(page * PAGE, 1, { signal })));
   const pages = new Set<number>();

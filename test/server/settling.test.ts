@@ -27,7 +27,7 @@ beforeEach(() => {
     attention: new Set(),
   });
   onTestFinished(() => {
-    session.close();
+    session.states.close();
   });
   answers = new AnswerBlock();
   const never = () => {
@@ -37,7 +37,7 @@ beforeEach(() => {
     answers,
     faultDeadlineMs: 10_000,
     measures: undefined,
-    sourceFailure: () => undefined,
+    has: () => true,
     gone: never,
     poisoned: never,
     cannotPoison: never,

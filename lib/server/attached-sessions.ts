@@ -1,0 +1,163 @@
+// What the main thread knows of every session: which worker has it, and what it takes to give it to another one.
+import { KernelError, UffdError } from '../errors.js';
+import { native } from '../native/load.js';
+import type { AttachMessage, FromServing } from './messages.js';
+import type { WorkerHandle } from './worker-handle.js';
+
+export interface AttachedSession {
+  worker: WorkerHandle;
+  /** Its descriptors are the worker's: open for as long as that has not said that the session is over. */
+  message: AttachMessage;
+  /** Of the client's process; those of one process are held together. */
+  readonly pid: number | undefined;
+  readonly pidfd: number;
+  readonly settled: { readonly resolve: () => void; readonly reject: (error: Error) => void };
+  /** From the worker: its slot there, and the descriptor of its page states. Undefined until it has them. */
+  place: { readonly slot: number; readonly states: number } | undefined;
+  parked: string | undefined;
+  /** What the worker has been told since, to be told to the next one as well. */
+  readonly told: ('orphaned' | 'release')[];
+}
+
+type Told = Extract<FromServing, { session: number }>;
+
+export class AttachedSessions {
+  readonly #all = new Map<number, AttachedSession>();
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  numbers(): number[] {
+    return [...this.#all.keys()];
+  }
+
+  of(worker: WorkerHandle): AttachedSession[] {
+    return [...this.#all.values()].filter((session) => session.worker === worker);
+  }
+
+  get(session: number): AttachedSession | undefined {
+    return this.#all.get(session);
+  }
+
+  /** Hands it to the worker. Resolves once that serves it. @throws UffdError ERR_WORKER_FAILED, ERR_HANDOFF_REFUSED */
+  add(worker: WorkerHandle, message: AttachMessage, { pid, pidfd }: { pid: number | undefined; pidfd: number }) {
+    worker.sessions++;
+    return new Promise<void>((resolve, reject) => {
+      const settled = { resolve, reject };
+      this.#all.set(message.session, {
+        ...{ worker, message, pid, pidfd, settled, told: [] },
+        ...{ place: undefined, parked: undefined },
+      });
+      if (!worker.send(message)) reject(new UffdError('ERR_WORKER_FAILED', 'the serving worker has ended'));
+    });
+  }
+
+  tell(session: number, type: 'orphaned' | 'release'): void {
+    const attached = this.#all.get(session);
+    attached?.told.push(type);
+    attached?.worker.send({ type, session });
+  }
+
+  /** What a worker says of a session: the session, and whether this is news, not said of it by another worker before. */
+  heard(message: Told): { attached: AttachedSession | undefined; news: boolean } {
+    const attached = this.#all.get(message.session);
+    let news = true;
+    if (attached === undefined) return { attached, news };
+    switch (message.type) {
+      case 'attached':
+        news = attached.message.moved === undefined;
+        attached.place = { slot: message.slot, states: message.states };
+        attached.settled.resolve();
+        break;
+      case 'refused':
+        this.#remove(message.session, attached);
+        attached.settled.reject(new UffdError('ERR_HANDOFF_REFUSED', message.error));
+        break;
+      case 'detached':
+        this.#remove(message.session, attached);
+        break;
+      case 'parked':
+        attached.parked = message.reason;
+    }
+    return { attached, news };
+  }
+
+  /** Nobody serves them any more. */
+  clear(why: Error): void {
+    for (const { settled } of this.#all.values()) settled.reject(why);
+    this.#all.clear();
+  }
+
+  /**
+   * Gives those sessions of a worker that is held to another one. False when nothing was done: the worker has come back, or
+   * there are not descriptors enough.
+   */
+  move(from: WorkerHandle, to: WorkerHandle, moving: readonly AttachedSession[]): boolean {
+    const copies = duplicates(moving);
+    if (copies === undefined) return false;
+    const kept = this.of(from).filter((session) => !moving.includes(session));
+    if (!from.take(kept.map(({ message }) => message.session))) {
+      for (const { userfaultfd, memory, states } of copies) close([userfaultfd, memory, states]);
+      return false;
+    }
+    for (const [i, attached] of moving.entries()) {
+      const { userfaultfd, memory, states } = copies[i]!;
+      const { place, parked, told, message } = attached;
+      // Of one that the worker has not come to, what there was before.
+      const given = place === undefined ? (message.moved?.given ?? []) : from.given(place.slot);
+      attached.message = { ...message, userfaultfd, memory, ...(states >= 0 && { moved: { states, given, parked } }) };
+      from.sessions--;
+      to.sessions++;
+      attached.worker = to;
+      attached.place = undefined;
+      to.send(attached.message);
+      for (const type of told) to.send({ type, session: attached.message.session });
+    }
+    return true;
+  }
+
+  #remove(session: number, attached: AttachedSession): void {
+    attached.worker.sessions--;
+    attached.worker.holders.delete(session);
+    this.#all.delete(session);
+  }
+}
+
+interface Copies {
+  readonly userfaultfd: number;
+  readonly memory: number;
+  readonly states: number;
+}
+
+function duplicates(sessions: readonly AttachedSession[]): Copies[] | undefined {
+  const all: Copies[] = [];
+  try {
+    for (const { message, place } of sessions) {
+      const of = place?.states ?? message.moved?.states ?? -1;
+      const [userfaultfd, memory, states] = duplicate([message.userfaultfd, message.memory, of]);
+      all.push({ userfaultfd: userfaultfd!, memory: memory!, states: states! });
+    }
+    return all;
+  } catch {
+    for (const { userfaultfd, memory, states } of all) close([userfaultfd, memory, states]);
+    return undefined;
+  }
+}
+
+function duplicate(fds: readonly number[]): number[] {
+  const copies: number[] = [];
+  for (const fd of fds) {
+    const copy = fd < 0 ? -1 : native().duplicateFd(fd);
+    if (fd >= 0 && copy < 0) {
+      close(copies);
+      throw new KernelError(copy, 'dup');
+    }
+    copies.push(copy);
+  }
+  return copies;
+}
+
+function close(fds: readonly number[]): void {
+  for (const fd of fds) if (fd >= 0) native().closeFd(fd);
+}

@@ -1,0 +1,93 @@
+// A client can hold the lock of its own address space for as long as it likes (mmap(2) of a file of its own file system),
+// and whatever thread calls the kernel about its memory waits for it, and cannot be interrupted. So the worker is left to
+// that client alone: the other sessions, which it is not working for at that moment, go on at another worker.
+import type { AttachedSession, AttachedSessions } from './attached-sessions.js';
+import type { WorkerHandle } from './worker-handle.js';
+
+const LOOK_MS = 100;
+/** Workers beyond those that were asked for. With more clients than that at it, they meet at the same ones. */
+const MAX_REFUGES = 8;
+
+export interface HeldWorkersParts {
+  readonly workers: readonly WorkerHandle[];
+  readonly sessions: AttachedSessions;
+  /** Starts one more worker. */
+  readonly start: () => Promise<void>;
+  /** It will not answer for now. */
+  readonly held: (worker: WorkerHandle) => void;
+  /** So many sessions were given to another worker, from one that is held by these. */
+  readonly moved: (holders: readonly number[], count: number) => void;
+  readonly failed: (error: Error) => void;
+}
+
+export class HeldWorkers {
+  readonly #parts: HeldWorkersParts;
+  #timer: NodeJS.Timeout | undefined;
+  #started = 0;
+  #starting = false;
+  #closed = false;
+
+  constructor(parts: HeldWorkersParts) {
+    this.#parts = parts;
+  }
+
+  /** Looks from now on, until there are no sessions. */
+  watch(): void {
+    this.#timer ??= setInterval(() => {
+      this.#look();
+    }, LOOK_MS).unref();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearInterval(this.#timer);
+  }
+
+  #look(): void {
+    const { workers, sessions, held } = this.#parts;
+    for (const worker of workers) {
+      const holders = worker.heldBy();
+      if (holders.length === 0) continue;
+      for (const session of holders) worker.holders.add(session);
+      held(worker);
+      const pids = new Set(holders.map((session) => sessions.get(session)?.pid));
+      const others = sessions
+        .of(worker)
+        .filter(({ message, pid }) => !holders.includes(message.session) && !(pid !== undefined && pids.has(pid)));
+      if (others.length > 0) this.#moveAway(worker, holders, others);
+    }
+    if (sessions.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #moveAway(from: WorkerHandle, by: readonly number[], others: readonly AttachedSession[]): void {
+    const { workers, sessions, moved } = this.#parts;
+    const free = workers.filter((worker) => worker !== from && worker.heldBy().length === 0);
+    const trusted = free.filter(({ holders }) => holders.size === 0);
+    const mayStart = this.#started < MAX_REFUGES;
+    const to = leastBusy(trusted.length > 0 || mayStart ? trusted : free);
+    if (to === undefined) void this.#start(mayStart);
+    else if (sessions.move(from, to, others)) moved(by, others.length);
+  }
+
+  async #start(may: boolean): Promise<void> {
+    if (!may || this.#starting || this.#closed) return;
+    this.#starting = true;
+    this.#started++;
+    try {
+      await this.#parts.start();
+    } catch (error) {
+      this.#parts.failed(error as Error);
+    } finally {
+      this.#starting = false;
+    }
+  }
+}
+
+/** Of those that nobody has held, if there are any. */
+export function leastBusy(workers: readonly WorkerHandle[]): WorkerHandle | undefined {
+  const trusted = workers.filter(({ holders }) => holders.size === 0);
+  const [first, ...others] = trusted.length > 0 ? trusted : workers;
+  return others.reduce((least, one) => (least !== undefined && one.sessions < least.sessions ? one : least), first);
+}
