@@ -132,3 +132,20 @@ export class AnswerBlock {
     return at;
   }
 }
+
+/** Pages that an answer has made visible: an address of the client, bytes, and whether they show zeroes. */
+export type GivenAnswer = readonly [start: number, length: number, zeroes: boolean];
+
+const SHOWS = new Set<number>([AnswerOp.continue, AnswerOp.copy, AnswerOp.zeropage]);
+
+/** Of the first `rows` rows of a block, what those of one slot have made visible. */
+export function givenAnswers(values: Float64Array, rows: number, slot: number): GivenAnswer[] {
+  const given: GivenAnswer[] = [];
+  for (let at = 0; at < rows * Answer.fields; at += Answer.fields) {
+    const op = values[at + Answer.op]!;
+    const result = values[at + Answer.result]!;
+    if (values[at + Answer.slot] !== slot || !SHOWS.has(op) || result <= 0) continue;
+    given.push([values[at + Answer.start]!, Math.min(result, values[at + Answer.length]!), op === AnswerOp.zeropage]);
+  }
+  return given;
+}

@@ -1,4 +1,5 @@
 // What the main thread knows of every session: which worker has it, and what it takes to give it to another one.
+import { fstatSync } from 'node:fs';
 import { KernelError, UffdError } from '../errors.js';
 import { native } from '../native/load.js';
 import type { AttachMessage, FromServing } from './messages.js';
@@ -11,6 +12,8 @@ export interface AttachedSession {
   /** Of the client's process; those of one process are held together. */
   readonly pid: number | undefined;
   readonly pidfd: number;
+  /** Of its userfaultfd. */
+  readonly ino: bigint;
   readonly settled: { readonly resolve: () => void; readonly reject: (error: Error) => void };
   /** From the worker: its slot there, and the descriptor of its page states. Undefined until it has them. */
   place: { readonly slot: number; readonly states: number } | undefined;
@@ -18,6 +21,12 @@ export interface AttachedSession {
   /** What the worker has been told since, to be told to the next one as well. */
   readonly told: ('orphaned' | 'release')[];
 }
+
+/**
+ * Of every server here: each message of a userfaultfd is read once, so it can be that of one session only. By inode: every
+ * userfaultfd has its own (Linux 5.12).
+ */
+const served = new Map<bigint, number>();
 
 type Told = Extract<FromServing, { session: number }>;
 
@@ -41,12 +50,27 @@ export class AttachedSessions {
   }
 
   /** Hands it to the worker. Resolves once that serves it. @throws UffdError ERR_WORKER_FAILED, ERR_HANDOFF_REFUSED */
-  add(worker: WorkerHandle, message: AttachMessage, { pid, pidfd }: { pid: number | undefined; pidfd: number }) {
+  async add(
+    worker: WorkerHandle,
+    message: AttachMessage,
+    { pid, pidfd }: { pid: number | undefined; pidfd: number },
+  ): Promise<void> {
+    const { ino } = fstatSync(message.userfaultfd, { bigint: true });
+    const other = served.get(ino);
+    if (other !== undefined) {
+      close([message.userfaultfd, message.memory]);
+      throw new UffdError(
+        'ERR_HANDOFF_REFUSED',
+        `the userfaultfd is that of session ${other}, which is served already`,
+      );
+    }
+    served.set(ino, message.session);
+    this.#releaseThoseBefore(message, pid);
     worker.sessions++;
-    return new Promise<void>((resolve, reject) => {
+    await new Promise<void>((resolve, reject) => {
       const settled = { resolve, reject };
       this.#all.set(message.session, {
-        ...{ worker, message, pid, pidfd, settled, told: [] },
+        ...{ worker, message, ino, pid, pidfd, settled, told: [] },
         ...{ place: undefined, parked: undefined },
       });
       if (!worker.send(message)) reject(new UffdError('ERR_WORKER_FAILED', 'the serving worker has ended'));
@@ -85,7 +109,10 @@ export class AttachedSessions {
 
   /** Nobody serves them any more. */
   clear(why: Error): void {
-    for (const { settled } of this.#all.values()) settled.reject(why);
+    for (const { settled, ino } of this.#all.values()) {
+      served.delete(ino);
+      settled.reject(why);
+    }
     this.#all.clear();
   }
 
@@ -117,9 +144,21 @@ export class AttachedSessions {
     return true;
   }
 
+  /** Memory of a process where it had other memory, whose connection it has closed: that one is no more. */
+  #releaseThoseBefore({ regions }: AttachMessage, pid: number | undefined): void {
+    for (const [session, { message, pid: of, told }] of this.#all) {
+      if (pid === undefined || of !== pid || !told.includes('orphaned')) continue;
+      const overlap = message.regions.some((one) =>
+        regions.some(({ start, size }) => start < one.start + one.size && one.start < start + size),
+      );
+      if (overlap) this.tell(session, 'release');
+    }
+  }
+
   #remove(session: number, attached: AttachedSession): void {
     attached.worker.sessions--;
     attached.worker.holders.delete(session);
+    served.delete(attached.ino);
     this.#all.delete(session);
   }
 }

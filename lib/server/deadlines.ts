@@ -1,6 +1,7 @@
 // What happens to faults that could not be answered in time: nobody waits for ever without a word.
 import { AnswerOp } from '../native/contract.js';
 import type { AnswerBlock } from './answer-block.js';
+import type { Fetches } from './fetches.js';
 import type { FailurePolicy, FromServing } from './messages.js';
 import { PageState } from './page-states.js';
 import type { Session, Waiting } from './session.js';
@@ -12,6 +13,7 @@ const PAGES_PER_CHECK = 8192;
 export interface DeadlineParts {
   readonly answers: AnswerBlock;
   readonly sessions: Sessions;
+  readonly fetches: Fetches;
   readonly onFailure: FailurePolicy;
   readonly post: (message: FromServing) => void;
   readonly flush: () => void;
@@ -88,6 +90,8 @@ export class Deadlines {
       post({ type: 'unserved', session: session.id, action: onFailure, page, reason: waiting.reason });
       return;
     }
+    // The source has had its time: what comes along is asked for again, by whoever wants it.
+    this.#parts.fetches.cancel(session, page);
     if (answers.full) this.#parts.flush();
     answers.add(AnswerOp.poison, session, session.regionOfPage(page), page, 1, page);
   }

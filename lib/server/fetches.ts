@@ -100,11 +100,15 @@ export class Fetches {
     }
   }
 
-  /** The session is over: what it has asked for is read for nobody. The places stay taken until the replies come. */
-  cancel(session: Session): void {
+  /**
+   * What the session has asked for, or only what has that page, is read for nobody. The places stay taken until the replies
+   * come.
+   */
+  cancel(session: Session, page = -1): void {
     if (session.fetchesUnderWay === 0) return;
     for (const [id, fetch] of this.#underWay) {
       if (fetch.session !== session) continue;
+      if (page >= 0 && (page < fetch.first || page >= fetch.first + fetch.pages)) continue;
       // For a worker that is busy, which sees it before it begins; for one that waits, the message.
       Atomics.store(this.#cancelled, fetch.place, id + 1);
       this.#ports[fetch.port]!.postMessage({ cancel: id } satisfies FetchCancel);

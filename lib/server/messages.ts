@@ -2,6 +2,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { FillWay } from '../memory/kinds/kind.js';
 import type { memoryKinds } from '../memory/kinds/kinds.js';
+import type { GivenAnswer } from './answer-block.js';
 import type { ModuleReference } from './page-source.js';
 import type { StateCounts } from './page-states.js';
 import type { SessionCounters } from './session-counters.js';
@@ -72,8 +73,8 @@ export interface AttachMessage {
 export interface MovedStates {
   /** The descriptor of its page states, the new worker's from here on. */
   readonly states: number;
-  /** Answers that were given and not settled: address, length and whether zeroes are shown, of each. */
-  readonly given: readonly (readonly [start: number, length: number, zeroes: boolean])[];
+  /** Answers that were given, and are not in its states yet. */
+  readonly given: readonly GivenAnswer[];
   /** Why nothing more of it is answered. */
   readonly parked: string | undefined;
 }

@@ -98,7 +98,7 @@ export class ServingLoop {
     this.#otherEvents = new OtherEvents({ events: this.#events, queue: this.#queue, sessions, faultDeadlineMs });
     const filler = new PageFiller(source, sourceSizeBytes, answers, flush);
     this.#filler = filler;
-    this.#deadlines = new Deadlines({ answers, sessions, onFailure, post, flush });
+    this.#deadlines = new Deadlines({ answers, sessions, fetches, onFailure, post, flush });
     const parts = { answers, fetches, faultDeadlineMs, sourceFailure, flush };
     this.#decider = new FaultDecider({ ...parts, filler, policy, recorder, demandBytes });
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
@@ -290,7 +290,7 @@ export class ServingLoop {
       case 'release': {
         const session = this.#sessions.byId(message.session);
         if (session === undefined) break;
-        if (message.type === 'orphaned') this.#sessions.orphans.add(session);
+        if (message.type === 'orphaned') this.#sessions.orphan(session);
         else this.#sessions.detach(session, 'released');
         break;
       }

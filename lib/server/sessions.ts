@@ -113,6 +113,15 @@ export class Sessions {
     this.#over(session);
   }
 
+  /**
+   * Its client has closed the connection. What it does not ask for is not brought to it any more: at the same addresses
+   * there may be other memory by now, and UFFDIO_COPY does not ask whose.
+   */
+  orphan(session: Session): void {
+    this.orphans.add(session);
+    this.ahead.delete(session);
+  }
+
   /** From now on every session is to be completed, also one that is only being handed over. */
   drain(): void {
     this.#draining = true;

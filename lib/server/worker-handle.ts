@@ -3,18 +3,16 @@ import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, Worker, receiveMessageOnPort } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
-import { Answer, AnswerOp, Held, QueueControl, WAITS_FOR_SECOND } from '../native/contract.js';
+import { Held, QueueControl, WAITS_FOR_SECOND } from '../native/contract.js';
 import { native } from '../native/load.js';
+import { type GivenAnswer, givenAnswers } from './answer-block.js';
 import { workerExecArgv } from './exec-argv.js';
-import type { FromServing, MovedStates, ServingOptions, ToServing } from './messages.js';
+import type { FromServing, ServingOptions, ToServing } from './messages.js';
 
 /** How long a worker may take to stop: it never waits longer than its idle time. */
 const STOP_MS = 5000;
 /** In one call for so long, it is held. No answer takes that long by itself. */
 const HELD_MS = 200;
-
-/** Answers that make pages visible. */
-const shows = new Set<number>([AnswerOp.continue, AnswerOp.copy, AnswerOp.zeropage]);
 
 export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed: [Error] }> {
   readonly #worker: Worker;
@@ -117,17 +115,9 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     return taken;
   }
 
-  /** Answers for that slot that it had given in full when it was held. */
-  given(slot: number): MovedStates['given'] {
-    const rows = this.#control[QueueControl.rowsToAnswer]!;
-    const given: [number, number, boolean][] = [];
-    for (let at = 0; at < rows * Answer.fields; at += Answer.fields) {
-      const [ofSlot, op, , start, length] = this.#answers.subarray(at, at + Answer.fields) as unknown as number[];
-      const result = this.#answers[at + Answer.result]!;
-      if (ofSlot !== slot || !shows.has(op!) || result <= 0) continue;
-      given.push([start!, Math.min(length!, result), op === AnswerOp.zeropage]);
-    }
-    return given;
+  /** Answers for that slot that it had given when it was held, and that nobody has settled. */
+  given(slot: number): GivenAnswer[] {
+    return givenAnswers(this.#answers, this.#control[QueueControl.rowsToAnswer]!, slot);
   }
 
   /** The calls that it is in, as a text that no other ones have, and for whom. */

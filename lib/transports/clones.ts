@@ -1,7 +1,8 @@
 // Clones of one snapshot that share its clean pages: the server speaks first, and gives the memory behind all of them. A
 // client maps it private, registers it for MINOR faults, and answers with the array of Firecracker's later releases and
 // its userfaultfd. Nothing more is said.
-import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { setTimeout } from 'node:timers/promises';
 import { parseMappings, type WireMapping } from './mappings.js';
 
 /** What comes with the descriptor of the memory; clients do not look at it. */
@@ -18,18 +19,27 @@ export interface CloneMemory {
   readonly privateBytes: number;
 }
 
-/** Of a process's mappings (proc(5), smaps); undefined when they may not be read: other users' need CAP_SYS_PTRACE. */
-export function cloneMemory(
+/** How long one is waited for: reading takes the lock of the address space, which its process can hold. */
+const READ_MS = 500;
+/** Reads that may never end, each on a thread of the pool; it has four. */
+const MAX_READING = 2;
+const reading = new Set<number>();
+
+/**
+ * Of a process's mappings (proc(5), smaps); undefined when they may not be read (other users' need CAP_SYS_PTRACE), or not
+ * in time.
+ */
+export async function cloneMemory(
   pid: number,
   regions: readonly { readonly start: bigint; readonly size: number }[],
-): CloneMemory | undefined {
-  let smaps: string;
-  try {
-    smaps = readFileSync(`/proc/${pid}/smaps`, 'utf8');
-  } catch {
-    return undefined;
-  }
-  return cloneMemoryOf(smaps, regions);
+): Promise<CloneMemory | undefined> {
+  if (reading.has(pid) || reading.size >= MAX_READING) return undefined;
+  reading.add(pid);
+  const smaps = readFile(`/proc/${pid}/smaps`, 'utf8')
+    .catch(() => undefined)
+    .finally(() => reading.delete(pid));
+  const text = await Promise.race([smaps, setTimeout(READ_MS, undefined, { ref: false })]);
+  return text === undefined ? undefined : cloneMemoryOf(text, regions);
 }
 
 /** The same of the text of that file. */

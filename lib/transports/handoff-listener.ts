@@ -166,19 +166,22 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       connection.close();
     }, STATUS_MS);
     const summaries = await this.#server.summaries();
+    const sessions = [];
+    for (const { waiting, ...rest } of summaries.slice(0, MAX_SESSIONS_TOLD)) {
+      sessions.push({
+        ...rest,
+        waiting: waiting.length,
+        ...(waiting[0] !== undefined && { reason: waiting[0].reason }),
+        ...(await this.#memoryOfClone(rest.session)),
+      });
+    }
     clearTimeout(late);
-    const sessions = summaries.slice(0, MAX_SESSIONS_TOLD).map(({ waiting, ...rest }) => ({
-      ...rest,
-      waiting: waiting.length,
-      ...(waiting[0] !== undefined && { reason: waiting[0].reason }),
-      ...this.#memoryOfClone(rest.session),
-    }));
     const told = { event: 'status', ...this.#options.about, sessionCount: summaries.length, sessions };
     connection.send(`${JSON.stringify(told)}\n`);
     connection.close();
   }
 
-  #memoryOfClone(session: number): CloneMemory | undefined {
+  async #memoryOfClone(session: number): Promise<CloneMemory | undefined> {
     const client = this.#clients.get(session);
     return client?.dialect === 'clones' ? cloneMemory(client.pid, client.regions) : undefined;
   }

@@ -4,7 +4,10 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { Mapping, Userfaultfd, handOff } from '../../dist/index.js';
+import { once } from 'node:events';
+import { FaultServer, HandoffListener, Mapping, Userfaultfd, handOff, objectSource } from 'userfaultfd';
+import { gated } from '../server/support.js';
+import { within } from '../support/deadline.js';
 import { PAGE } from '../support/memory.js';
 import { lacks, requires } from '../support/requires.js';
 import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, uffd, until } from './support.js';
@@ -104,4 +107,32 @@ it.each([
   expect(serve.events.filter(({ event }) => ['unserved', 'parked', 'refused', 'error'].includes(event))).toEqual([]);
   expect(await serve.stop()).toBe(0);
   expect(await handoff.done).toBe('drained');
+});
+
+it('a fault that the held worker has read already is answered by the other one', async () => {
+  const socket = join(folder, 'read-already.sock');
+  const source = gated(0);
+  const sizeBytes = PAGES * PAGE;
+  const spec = objectSource(source, { sizeBytes });
+  await using server = await FaultServer.start({ source: spec, workers: 1, faultAround: 1, fill: 'continue' });
+  using listener = new HandoffListener(server, { path: socket });
+  using mapping = Mapping.anonymous(sizeBytes);
+  using userfaultfd = Userfaultfd.open({ features: [] });
+  userfaultfd.register(mapping, ['missing']);
+  using handoff = await handOff(listener.path, { userfaultfd, mappings: [{ mapping, offset: 0 }] });
+  expect(handoff.session).toBe(1);
+  const reading = mapping.read(7 * PAGE, PAGE, { signal: AbortSignal.timeout(8000) });
+  await within(source.asked, 'the fetch');
+  const held = once(server, 'held');
+  const holding = run(compiled('restless-client.c'), ['holds-shared', socket, `${PAGES}`, join(mount, 'snapshot')]);
+  const accepted = once(server, 'attached');
+  expect(await within(held, 'the hold')).toEqual([[2], 1]);
+  source.open();
+  expect(new Set(await reading)).toEqual(new Set([patternOf(7)]));
+  // Its message came twice; the holder's worker has nothing to say now.
+  const [late] = (await server.summaries()).map(({ session, faults }) => ({ session, faults }));
+  expect(late).toEqual({ session: 1, faults: 2 });
+  await accepted;
+  const { stdout } = await holding;
+  expect(touches(stdout, 'page')).toEqual(content);
 });

@@ -4,12 +4,20 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { type FaultServer, HandoffListener, type Handoff, Mapping, Userfaultfd, handOff } from 'userfaultfd';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import {
+  type FaultServer,
+  HandoffListener,
+  type Handoff,
+  Mapping,
+  Userfaultfd,
+  handOff,
+  objectSource,
+} from 'userfaultfd';
 import { milliseconds, within } from '../support/deadline.js';
 import { requires } from '../support/requires.js';
 import { openDescriptors } from '../support/resources.js';
-import { Client, PAGE, type MemoryName, patternOf, patterns, serverOf, slow } from './support.js';
+import { Client, PAGE, type MemoryName, gated, patternOf, patterns, serverOf, slow } from './support.js';
 
 const PAGES = 64;
 const sizeBytes = PAGES * PAGE;
@@ -28,8 +36,8 @@ function listening(server: FaultServer): string {
   return listener.path;
 }
 
-async function handed(path: string, kind: MemoryName): Promise<{ client: Client; handoff: Handoff }> {
-  const client = new Client(PAGES, kind, { modes: ['missing'] });
+async function handed(path: string, kind: MemoryName, pages = PAGES): Promise<{ client: Client; handoff: Handoff }> {
+  const client = new Client(pages, kind, { modes: ['missing'] });
   const { userfaultfd, file, mapping } = client;
   const handoff = await handOff(path, {
     userfaultfd,
@@ -66,9 +74,48 @@ describe.each(['anonymous', 'shmem'] as const)('%s', (kind) => {
       handoff.close();
       client[Symbol.dispose]();
     }
+    // Not one for each of them, though something is registered where it was.
+    expect(server.sessions.length).toBeLessThan(10);
     await expect.poll(() => server.sessions.length, { timeout: milliseconds(5000) }).toBe(0);
     await expect.poll(openDescriptors, { timeout: milliseconds(5000) }).toBeLessThanOrEqual(before);
   });
+});
+
+it('a userfaultfd that is served already is refused, and goes on where it is', async () => {
+  const server = await serverOf({ source: slow(0, sizeBytes) });
+  const path = listening(server);
+  const before = openDescriptors();
+  const { client, handoff } = await handed(path, 'anonymous');
+  const { userfaultfd, mapping } = client;
+  await expect(handOff(path, { userfaultfd, mappings: [{ mapping, offset: 0 }] })).rejects.toMatchObject({
+    code: 'ERR_HANDOFF_REFUSED',
+    message: expect.stringContaining('the userfaultfd is that of session 1') as string,
+  });
+  expect(server.sessions).toEqual([1]);
+  expect(await client.read(0, PAGES)).toEqual(patterns(0, PAGES));
+  handoff.close();
+  client[Symbol.dispose]();
+  await expect.poll(() => server.sessions.length, { timeout: milliseconds(5000) }).toBe(0);
+  await expect.poll(openDescriptors, { timeout: milliseconds(5000) }).toBeLessThanOrEqual(before);
+});
+
+it('what is not asked for is not brought to a session whose socket is closed', async () => {
+  // Of more than one read.
+  const pages = 4096;
+  const source = gated(0);
+  const spec = objectSource(source, { sizeBytes: pages * PAGE });
+  const server = await serverOf({ source: spec, workers: 1, backgroundFill: true });
+  const { client, handoff } = await handed(listening(server), 'anonymous', pages);
+  await within(source.asked, 'the background fill');
+  const orphan = vi.spyOn(server, 'orphan');
+  handoff.close();
+  await vi.waitUntil(() => orphan.mock.calls.length > 0, { timeout: milliseconds(4000) });
+  source.open();
+  await asked();
+  const [stats] = await server.stats();
+  expect(stats?.states.absent).toBeGreaterThan(0);
+  expect(await client.read(0, PAGES)).toEqual(patterns(0, PAGES));
+  client[Symbol.dispose]();
 });
 
 /** Long enough for every question to have been asked several times, idle as the server is. */

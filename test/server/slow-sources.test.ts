@@ -42,7 +42,7 @@ describe('slow sources', () => {
     expect(await waiting).toEqual([61, 62, 63, 64].map((value) => [value]));
   });
 
-  it('a fault that waits too long is poisoned, and late bytes are not shown', async (context) => {
+  it('a fault that waits too long is poisoned, its fetch given up, and late bytes are not shown', async (context) => {
     requires(context, 'uffd-poison');
     const source = gated(PAGES / 2);
     const server = await serverOf({
@@ -53,6 +53,9 @@ describe('slow sources', () => {
     const unserved = once(server, 'unserved');
     await expect(client.read(PAGES - 1)).rejects.toMatchObject({ code: 'ERR_MEMORY_FAULT', signal: 'SIGBUS' });
     expect((await unserved).slice(1, 3)).toEqual(['poison', PAGES - 1]);
+    // Nobody waits for it any more.
+    const signal = await source.asked;
+    await vi.waitUntil(() => signal?.aborted, { timeout: milliseconds(4000) });
     source.open();
     // Whatever the worker does with the late bytes it has done before it answers the next fault.
     expect(await client.read(0)).toEqual(patterns(0, 1));

@@ -147,17 +147,17 @@ export function counting(delayMs = 0): PageSource & { reads: Map<number, number>
 }
 
 /** An object source of the pattern whose pages from that one on come once it is opened, however long that takes. */
-export function gated(from: number): PageSource & { asked: Promise<void>; open(): void } {
+export function gated(from: number): PageSource & { asked: Promise<AbortSignal | undefined>; open(): void } {
   let open!: () => void;
-  let ask!: () => void;
+  let ask!: (signal: AbortSignal | undefined) => void;
   const opened = new Promise<void>((resolve) => (open = resolve));
-  const asked = new Promise<void>((resolve) => (ask = resolve));
+  const asked = new Promise<AbortSignal | undefined>((resolve) => (ask = resolve));
   return {
     open,
     asked,
-    async read(target, targetOffset, length, offset) {
+    async read(target, targetOffset, length, offset, signal) {
       if (offset + length > from * PAGE) {
-        ask();
+        ask(signal);
         await opened;
       }
       for (let i = 0; i < length; i += PAGE)
