@@ -4,6 +4,10 @@
 import { Kvm, Mapping, Memfd, Userfaultfd, handOff } from 'userfaultfd';
 
 const [socket, size] = [process.argv[2], Number(process.argv[3])];
+if (socket === undefined || !(size > 0)) {
+  console.error('Usage: node main.mjs SOCKET SIZE');
+  process.exit(2);
+}
 const [TABLES, CODE, SERVED, PORT] = [0x1000, 0x8000, 0x200000, 0x500];
 const little32 = (value) => [0, 8, 16, 24].map((shift) => (value >> shift) & 0xff);
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command `uffd`: its table of commands, and how each of them fails.
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Help, type Option } from 'commander';
 import { messageOf } from '../errors.js';
 import { ExitCode } from './exit.js';
 
@@ -26,13 +26,21 @@ const program = new Command('uffd')
   // Else `uffd bench vcpu --json` would be the option of `uffd bench`.
   .enablePositionalOptions()
   .exitOverride()
-  .enablePositionalOptions()
+  .configureHelp({ optionDescription })
   .configureOutput({
     outputError: (text, write) => {
       write(text.replace(/^error: /, 'uffd: '));
     },
   })
   .addHelpText('after', '\nExit status: 0 done, 1 failed, 2 wrong usage.');
+
+/** That something is off, or that there is none of it, unless it is asked for goes without saying. */
+function optionDescription(option: Option): string {
+  const { defaultValue } = option as { defaultValue: unknown };
+  const plain = defaultValue === false || (Array.isArray(defaultValue) && defaultValue.length === 0);
+  const shown = plain ? (Object.create(option, { defaultValue: { value: undefined } }) as Option) : option;
+  return new Help().optionDescription(shown);
+}
 
 // Whoever reads may stop reading (`uffd probe | head`): no reason to die in the middle of what is served.
 for (const stream of [process.stdout, process.stderr]) {

@@ -1,4 +1,5 @@
 // Parsers of option values: a wrong one is a usage error that says what would be right.
+import { cpus } from 'node:os';
 import { InvalidArgumentError } from 'commander';
 import type { DialectChoice } from './serving.js';
 
@@ -42,7 +43,10 @@ export function duration(text: string): number {
 
 export function cpuList(text: string): number[] {
   if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('Give CPU numbers such as 0,1.');
-  return text.split(',').map(Number);
+  const numbers = text.split(',').map(Number);
+  const last = cpus().length - 1;
+  if (Math.max(...numbers) > last) throw new InvalidArgumentError(`This machine has CPUs from 0 to ${last}.`);
+  return numbers;
 }
 
 /** `clones` for every socket, `PATH=clones` for one. */

@@ -1,5 +1,6 @@
 // What `uffd serve` says: a line for each change of state, as text or as JSON.
 import { writeSync, closeSync } from 'node:fs';
+import { UffdError, messageOf } from '../errors.js';
 
 export type ServeEvent = { event: string } & Record<string, unknown>;
 
@@ -27,6 +28,10 @@ function text({ event, ...details }: ServeEvent): string {
 
 /** Tells a supervisor that we are listening: a line on a descriptor it gave us. */
 export function reportReady(fd: number): void {
-  writeSync(fd, 'ready\n');
-  closeSync(fd);
+  try {
+    writeSync(fd, 'ready\n');
+    closeSync(fd);
+  } catch (error) {
+    throw new UffdError('ERR_INVALID_ARGUMENT', `--ready-fd ${fd}: ${messageOf(error)}`, { cause: error });
+  }
 }

@@ -341,6 +341,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
         const reason = waiting[0] === undefined ? '' : `, page ${waiting[0].page}: ${waiting[0].reason}`;
         return `session ${session} (${states.absent + states.fetching} pages absent, ${waiting.length} waiting${reason})`;
       });
+      const silent = this.sessions.filter((session) => !stats.some((one) => one.session === session));
+      lines.push(...silent.map((session) => `session ${session} (its client holds the lock of its address space)`));
       return `not drained in time: ${lines.join('; ')}`;
     } catch (error) {
       return `not drained in time: sessions ${this.sessions.join(', ')} (${messageOf(error)})`;

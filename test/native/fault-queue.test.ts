@@ -1,7 +1,9 @@
 // The fault queue through its contract: rows of answers, rows of events, one call for both.
 import { setTimeout as delay } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { beforeEach, expect, test } from 'vitest';
-import { Answer, EventKind } from '../../dist/native/contract.js';
+import { pageEntries } from '../../dist/index.js';
+import { Answer, EventKind, Held, QueueControl } from '../../dist/native/contract.js';
 import { native } from '../../dist/native/load.js';
 import { deadline, milliseconds } from '../support/deadline.js';
 import { PAGE, type Setup, anonymousMapping, filled, registeredMemfd, userfaultfd } from '../support/memory.js';
@@ -304,4 +306,43 @@ test('large fills, given by two threads: each result in its row, links kept, eve
       expect(bytes.every((byte) => byte === 1 + fill)).toBe(true);
     }
   }
+});
+
+test('taken away: no answer is begun and no message is read, until it is given back', async () => {
+  const { mapping, queue, slot, row } = served(3);
+  const { address } = sharedBytes(7, 3);
+  const reading = [0, 1].map((page) => mapping.read(page * PAGE, 1, { signal: deadline() }));
+  const [first] = queue.answerAndWait().events;
+  const page = (first!.start - Number(mapping.address)) / PAGE;
+  Atomics.store(queue.control, QueueControl.held, Held.taken);
+  const rows = [row('copy', page, { source: address }), row('wake', page)];
+  expect(queue.answerAndWait(rows)).toEqual({ results: [-4, -4], count: 0, events: [] });
+  // Of many bytes, which are shared with the second thread.
+  const many = [row('write', 0, { mode: Answer.link, source: address, length: 2 * PAGE }), row('continue', 0)];
+  expect(queue.answer(many)).toEqual({ inFull: false, results: [-4, -125] });
+  expect(queue.native.alive(slot)).toBe(-4);
+  expect(queue.native.unregisteredBefore(slot, Number(mapping.address), PAGE, 3)).toBe(-4);
+  expect(pageEntries(mapping).some(({ present }) => present)).toBe(false);
+
+  const calls = queue.control[QueueControl.ownerCalls]!;
+  Atomics.store(queue.control, QueueControl.held, Held.free);
+  expect(queue.answerAndWait([row('copy', page, { source: address })]).results).toEqual([PAGE]);
+  queue.answer([row('copy', 1 - page, { source: address })]);
+  await Promise.all(reading);
+  expect(queue.control[QueueControl.ownerCalls]).toBe(calls + 2);
+  expect(queue.control[QueueControl.ownerCall]).toBe(0);
+});
+
+test('asked, the owner of the queue waits for the decision', async () => {
+  const { mapping, queue, row } = served(1);
+  const { address } = sharedBytes(7);
+  const reading = mapping.read(0, 1, { signal: deadline() });
+  queue.answerAndWait();
+  Atomics.store(queue.control, QueueControl.held, Held.asked);
+  const free = `setTimeout(() => Atomics.store(require('worker_threads').workerData, ${QueueControl.held}, 0), 100)`;
+  const worker = new Worker(free, { eval: true, workerData: queue.control });
+  expect(queue.answer([row('copy', 0, { source: address })]).results).toEqual([PAGE]);
+  expect(queue.control[QueueControl.held]).toBe(Held.free);
+  await reading;
+  await worker.terminate();
 });

@@ -147,7 +147,8 @@ describe('slow sources', () => {
         requests.push({ first: offset / PAGE, pages: length / PAGE });
         most = Math.max(most, ++underWay);
         return (link = link.then(async () => {
-          await delay(20);
+          // Slower than the worker, also where that is emulated.
+          await delay(Math.min(100, milliseconds(20)));
           underWay--;
           for (let i = 0; i < length; i += PAGE) {
             const page = (offset + i) / PAGE;

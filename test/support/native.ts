@@ -20,12 +20,12 @@ export class Queue {
   readonly native: NativeFaultQueue;
   readonly #answers: Float64Array;
   readonly #events: Float64Array;
-  readonly #control = new Int32Array(new SharedArrayBuffer(QueueControl.fields * 4));
+  readonly control = new Int32Array(new SharedArrayBuffer(QueueControl.fields * 4));
 
   constructor(rows = 64) {
     this.#answers = new Float64Array(new SharedArrayBuffer(rows * Answer.fields * 8));
     this.#events = new Float64Array(new SharedArrayBuffer(rows * EventRow.fields * 8));
-    this.native = new (native().FaultQueue)(this.#answers, this.#events, this.#control);
+    this.native = new (native().FaultQueue)(this.#answers, this.#events, this.control);
     onTestFinished(() => {
       this.native.close();
     });
@@ -35,16 +35,16 @@ export class Queue {
   answerAndWait(rows: AnswerRow[] = [], timeoutMs = milliseconds(2000), spinUs = 0) {
     this.#put(rows);
     const until = performance.now() + timeoutMs;
-    this.#control.set([rows.length, timeoutMs, spinUs]);
+    this.control.set([rows.length, timeoutMs, spinUs]);
     for (;;) {
       this.native.answerAndWait();
-      const read = this.#control[QueueControl.rowsRead]!;
+      const read = this.control[QueueControl.rowsRead]!;
       const events = this.#eventRows(read).filter(({ kind }) => kind !== EventKind.tick);
       const left = Math.ceil(until - performance.now());
       if (read <= 0 || events.length > 0 || left <= 0) {
         return { results: this.#results(rows), count: read < 0 ? read : events.length, events };
       }
-      this.#control.set([0, left, spinUs]);
+      this.control.set([0, left, spinUs]);
     }
   }
 

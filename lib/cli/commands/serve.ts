@@ -1,5 +1,6 @@
 // `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
+import { UffdError, messageOf } from '../../errors.js';
 import { pageSize } from '../../memory/page-size.js';
 import type { FaultServer } from '../../server/fault-server.js';
 import type { SourceSpec } from '../../server/page-source.js';
@@ -195,7 +196,9 @@ async function startClones(serving: Serving, path: string, options: ServeOptions
 
 async function watch(serving: Serving, options: ServeOptions, log: ServeLog, closing: (() => void | Promise<void>)[]) {
   if (options.metrics !== undefined) {
-    const endpoint = await startMetrics(serving.served, options.metrics);
+    const endpoint = await startMetrics(serving.served, options.metrics).catch((error: unknown) => {
+      throw new UffdError('ERR_INVALID_ARGUMENT', `--metrics: ${messageOf(error)}`, { cause: error });
+    });
     closing.push(() => endpoint.close());
     log.say({ event: 'metrics', url: endpoint.url });
   }

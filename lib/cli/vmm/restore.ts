@@ -40,7 +40,7 @@ export function addRestore(vmm: Command): void {
     .command('restore')
     .description('go on with the guest of a snapshot; its memory comes when it is touched, from a fault server')
     .argument('<folder>', 'the snapshot')
-    .option('--lazy', 'memory when it is touched (default)', false)
+    .option('--lazy', 'memory when it is touched: the default', false)
     .addOption(new Option('--eager', 'all memory before the guest goes on').default(false).conflicts('lazy'))
     .addOption(
       new Option('--mode <mode>', 'how missing pages come (default: minor where the memory has it)').choices([

@@ -1,9 +1,11 @@
 // `uffd vmm run`: a guest fills its memory, prints a checksum of it, and is snapshotted, or moves to another process.
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DEFAULT_STRIDE, MOST_VCPUS, type RunOptions, type RunReport, runGuest } from '../../vmm/run.js';
 import { ExitCode, onStopRequest } from '../exit.js';
 import { byteCount, wholeNumber } from '../options.js';
 import { Serial } from './serial.js';
+
+const MIB = 2 ** 20;
 
 interface RunCommandOptions {
   memory: number;
@@ -19,7 +21,11 @@ export function addRun(vmm: Command): void {
   const run = vmm.command('run');
   run
     .description('start a guest that fills its memory and prints a checksum of it, and snapshot it, or move it')
-    .option('--memory <bytes>', 'memory of the guest, 4M to 3G in steps of 2M', byteCount, 256 * 2 ** 20)
+    .addOption(
+      new Option('--memory <bytes>', 'memory of the guest, 4M to 3G in steps of 2M')
+        .argParser(guestMemory)
+        .default(256 * MIB, '256M'),
+    )
     .option('--snapshot <folder>', 'where the snapshot goes; one that is there is replaced')
     .addOption(
       new Option('--to <path>', 'no snapshot: the guest goes on where uffd vmm receive listens').conflicts('snapshot'),
@@ -47,6 +53,13 @@ export function addRun(vmm: Command): void {
       else if (!options.quiet) process.stderr.write(`uffd vmm: ${readable(report, options)}\n`);
       process.exitCode = ExitCode.ok;
     });
+}
+
+function guestMemory(text: string): number {
+  const bytes = byteCount(text);
+  if (bytes < 4 * MIB || bytes > 3072 * MIB || bytes % (2 * MIB) !== 0)
+    throw new InvalidArgumentError('Give 4M to 3G, in steps of 2M.');
+  return bytes;
 }
 
 function goalOf(run: Command, { snapshot, to }: RunCommandOptions): RunOptions['goal'] {
