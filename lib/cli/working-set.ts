@@ -1,11 +1,11 @@
 // `--record FILE` and `--replay FILE`: working sets checked against the snapshot at the start, written while it is served.
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf } from '../errors.js';
 import type { FaultServer } from '../server/fault-server.js';
 import type { WorkingSet } from '../server/working-set.js';
 import { type SnapshotDigest, digestOf } from '../sources/digest.js';
-import { checkBelongs, readWorkingSet, writeWorkingSet } from '../sources/working-set-file.js';
+import { checkBelongs, checkSize, readWorkingSet, writeWorkingSet } from '../sources/working-set-file.js';
 import type { ServeLog } from './serve-log.js';
 
 const WRITE_EVERY_MS = 5000;
@@ -34,6 +34,9 @@ export async function prepareWorkingSets(
   if (record !== undefined) accessSync(dirname(record), constants.W_OK | constants.X_OK);
   const replayed = replay === undefined ? undefined : readWorkingSet(replay);
   const recorded = record !== undefined && existsSync(record) ? readWorkingSet(record) : undefined;
+  const { size } = statSync(file);
+  if (replayed !== undefined) checkSize(replay!, replayed, size);
+  if (recorded !== undefined) checkSize(record!, recorded, size);
   const known = [replayed, recorded].filter((one) => one !== undefined).map(({ snapshot }) => snapshot);
   const started = performance.now();
   const snapshot = await digestOf(file, known);

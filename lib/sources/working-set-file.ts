@@ -72,15 +72,19 @@ function extentsProblem(extents: readonly number[], pages: number): string | und
 
 /** @throws UffdError ERR_RECORD_REFUSED with the reason, unless it was recorded of that very snapshot */
 export function checkBelongs(path: string, recorded: RecordedWorkingSet, snapshot: SnapshotDigest): void {
-  const { sizeBytes, sha256 } = recorded.snapshot;
-  if (sizeBytes !== snapshot.sizeBytes) {
-    const reason = `recorded of a snapshot of ${sizeBytes} bytes, this one has ${snapshot.sizeBytes}`;
-    throw refusal(path, `${reason}: record it again`);
-  }
+  checkSize(path, recorded, snapshot.sizeBytes);
+  const { sha256 } = recorded.snapshot;
   if (sha256 !== snapshot.sha256) {
     const reason = `recorded of another snapshot (SHA-256 ${sha256}, this one has ${snapshot.sha256})`;
     throw refusal(path, `${reason}: record it again`);
   }
+}
+
+/** As much of that as is known without reading the snapshot. @throws UffdError ERR_RECORD_REFUSED */
+export function checkSize(path: string, { snapshot: { sizeBytes } }: RecordedWorkingSet, actualBytes: number): void {
+  if (sizeBytes === actualBytes) return;
+  const reason = `recorded of a snapshot of ${sizeBytes} bytes, this one has ${actualBytes}`;
+  throw refusal(path, `${reason}: record it again`);
 }
 
 /** Replaces the file as a whole: whoever reads it sees the old one or the new one. */
