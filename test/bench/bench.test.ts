@@ -28,7 +28,7 @@ function positive(...values: number[]): void {
 }
 
 describe('uffd bench', () => {
-  it('measures every row', { timeout: 180_000 }, async () => {
+  it('measures every row', { timeout: 400_000 }, async () => {
     const { code, stdout, stderr } = await uffd('bench', '--quick', '--json');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const report = JSON.parse(stdout) as BenchReport;
@@ -46,7 +46,7 @@ describe('uffd bench', () => {
     expect(report).toMatchObject({ schema: 1, quick: true });
   });
 
-  it('serve: every row, for clients in another process', { timeout: 240_000 }, async () => {
+  it('serve: every row, for clients in another process', { timeout: 400_000 }, async () => {
     const { code, stdout, stderr } = await uffd('bench', 'serve', '--quick', '--json');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const report = JSON.parse(stdout) as BenchReport;

@@ -24,6 +24,6 @@ test.concurrent.each(scripts)('%s', async (name) => {
     },
     'uffd',
   );
-  const options = { nodeOptions: ['--expose-gc'], deadlineMs: 15_000 };
+  const options = { nodeOptions: ['--expose-gc'], deadlineMs: 25_000 };
   expect(expectCleanExit(await runScript(new URL(name, folder), [], options))).toBe('ok\n');
 });
