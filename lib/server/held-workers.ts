@@ -50,6 +50,8 @@ export class HeldWorkers {
       if (holders.length === 0) continue;
       for (const session of holders) worker.holders.add(session);
       held(worker);
+      // First: a session that it has said is over has no descriptors to go on with.
+      worker.hear();
       const pids = new Set(holders.map((session) => sessions.get(session)?.pid));
       const others = sessions
         .of(worker)

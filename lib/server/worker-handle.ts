@@ -100,14 +100,17 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     return performance.now() - this.#seen.at < HELD_MS ? [] : sessions;
   }
 
+  /** Takes what it has said already: of one that is held, all there is. */
+  hear(): void {
+    let received;
+    while ((received = receiveMessageOnPort(this.#port)) !== undefined) this.#received(received.message as FromServing);
+  }
+
   /**
    * Leaves it only those sessions, if it is still in the call in which it was held: then nothing more is done for the
    * others once this returns. False when it has come back.
    */
   take(kept: readonly number[]): boolean {
-    // All that it has said before it was held; it says nothing more.
-    let received;
-    while ((received = receiveMessageOnPort(this.#port)) !== undefined) this.#received(received.message as FromServing);
     Atomics.store(this.#control, QueueControl.held, Held.asked);
     const taken = this.#seen.calls === this.#calls().calls;
     if (taken) this.#port.postMessage({ type: 'taken', kept } satisfies ToServing);

@@ -1,11 +1,11 @@
 // What a serving thread is at: a call on the address space of a client. It may wait for the lock of that address space,
-// which the client can hold for as long as it likes, and nothing ends the wait. So another thread looks on, and can take
-// everything else away from this one.
+// which the client can hold for as long as it likes, and nothing ends the wait. So another thread looks on, and can
+// take everything else away from this one.
 //
 // The words lie in memory that both threads share. The one who looks on raises kHeld from kFree to kAsked, looks again
-// whether the thread is still in the same call, and makes it kTaken or kFree: neither side acts on what the other may yet
-// change. Every access to kHeld and kCall is sequentially consistent: of a thread that enters a call or leaves one, and
-// one that asks, at least one sees the other.
+// whether the thread is still in the same call, and makes it kTaken or kFree: neither side acts on what the other may
+// yet change. Every access to kHeld and kCall is sequentially consistent: of a thread that enters a call or leaves one,
+// and one that asks, at least one sees the other.
 #pragma once
 
 #include <sched.h>
