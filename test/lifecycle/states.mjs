@@ -2,6 +2,7 @@
 // `blocking` ones call `reached` themselves, because they never return.
 import { parentPort } from 'node:worker_threads';
 import { Mapping, Userfaultfd, isSupported, pageSize } from '../../dist/index.js';
+import { QueueControl } from '../../dist/native/contract.js';
 import { native } from '../../dist/native/load.js';
 
 const page = pageSize();
@@ -70,7 +71,7 @@ export const blockingStates = {
     const answers = new Float64Array(new SharedArrayBuffer(64 * 8 * 8));
     const events = new Float64Array(new SharedArrayBuffer(64 * 6 * 8));
     const stop = new Int32Array(new SharedArrayBuffer(4));
-    const control = new Int32Array(new SharedArrayBuffer(16));
+    const control = new Int32Array(new SharedArrayBuffer(4 * QueueControl.fields));
     control[1] = -1;
     const queue = new (native().FaultQueue)(answers, events, control);
     const { uffd, mapping } = registered(4);

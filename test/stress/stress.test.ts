@@ -74,8 +74,9 @@ describe('the end of a run', () => {
   });
 
   test.each(['SIGINT', 'SIGTERM'] as const)('%s: a report of what was done', async (signal) => {
-    const run = stress('--memory', 'shmem', '--seconds', '600', '--size', '64M', '--json');
-    await delay(milliseconds(1000));
+    const run = stress('--memory', 'shmem', '--seconds', '600', '--size', '8M', '--json');
+    // A bounce or two of all of it.
+    await delay(milliseconds(2500));
     run.kill(signal);
     const { status, stdout, stderr } = await run.ended(15_000);
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
