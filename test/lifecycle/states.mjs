@@ -75,7 +75,7 @@ export const blockingStates = {
     control[1] = -1;
     const queue = new (native().FaultQueue)(answers, events, control);
     const { uffd, mapping } = registered(4);
-    queue.add(native().duplicateFd(uffd.fd), -1);
+    queue.add(native().duplicateFd(uffd.fd), -1, 1);
     parentPort.postMessage({ wakeFd: queue.wakeFd(), stop });
     while (Atomics.load(stop, 0) === 0) queue.answerAndWait();
     return { queue, uffd, mapping };
