@@ -48,7 +48,10 @@ export class Ahead {
         ahead.delete(session);
         continue;
       }
-      if (!this.#stepOf(session)) continue;
+      const progress = this.#stepOf(session);
+      // Giving answers on the way may have taken so long that it is another worker's now.
+      if (!this.#parts.sessions.has(session)) return true;
+      if (!progress) continue;
       ahead.delete(session);
       ahead.add(session);
       return true;

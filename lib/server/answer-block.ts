@@ -138,14 +138,18 @@ export type GivenAnswer = readonly [start: number, length: number, zeroes: boole
 
 const SHOWS = new Set<number>([AnswerOp.continue, AnswerOp.copy, AnswerOp.zeropage]);
 
-/** Of the first `rows` rows of a block, what those of one slot have made visible. */
-export function givenAnswers(values: Float64Array, rows: number, slot: number): GivenAnswer[] {
-  const given: GivenAnswer[] = [];
+/** What the first `rows` rows of a block have made visible, by slot. */
+export function givenAnswers(values: Float64Array, rows: number): Map<number, GivenAnswer[]> {
+  const given = new Map<number, GivenAnswer[]>();
   for (let at = 0; at < rows * Answer.fields; at += Answer.fields) {
     const op = values[at + Answer.op]!;
     const result = values[at + Answer.result]!;
-    if (values[at + Answer.slot] !== slot || !SHOWS.has(op) || result <= 0) continue;
-    given.push([values[at + Answer.start]!, Math.min(result, values[at + Answer.length]!), op === AnswerOp.zeropage]);
+    if (!SHOWS.has(op) || result <= 0) continue;
+    const slot = values[at + Answer.slot]!;
+    const length = Math.min(result, values[at + Answer.length]!);
+    const ofSlot = given.get(slot) ?? [];
+    ofSlot.push([values[at + Answer.start]!, length, op === AnswerOp.zeropage]);
+    given.set(slot, ofSlot);
   }
   return given;
 }

@@ -117,31 +117,34 @@ export class AttachedSessions {
   }
 
   /**
-   * Gives those sessions of a worker that is held to another one. False when nothing was done: the worker has come back, or
-   * there are not descriptors enough.
+   * Gives those sessions of a worker that is held to another one: as many as there are descriptors for, and none when the
+   * worker has come back. How many.
    */
-  move(from: WorkerHandle, to: WorkerHandle, moving: readonly AttachedSession[]): boolean {
+  move(from: WorkerHandle, to: WorkerHandle, moving: readonly AttachedSession[]): number {
     const copies = duplicates(moving);
-    if (copies === undefined) return false;
-    const kept = this.of(from).filter((session) => !moving.includes(session));
-    if (!from.take(kept.map(({ message }) => message.session))) {
+    const all = new Set(moving.slice(0, copies.length));
+    const kept = this.of(from).filter((session) => !all.has(session));
+    const given = all.size === 0 ? undefined : from.take(kept.map(({ message }) => message.session));
+    if (given === undefined) {
       for (const { userfaultfd, memory, states } of copies) close([userfaultfd, memory, states]);
-      return false;
+      return 0;
     }
-    for (const [i, attached] of moving.entries()) {
-      const { userfaultfd, memory, states } = copies[i]!;
+    for (const [i, attached] of [...all].entries()) {
+      const { states, ...descriptors } = copies[i]!;
       const { place, parked, told, message } = attached;
       // Of one that the worker has not come to, what there was before.
-      const given = place === undefined ? (message.moved?.given ?? []) : from.given(place.slot);
-      attached.message = { ...message, userfaultfd, memory, ...(states >= 0 && { moved: { states, given, parked } }) };
+      const before = place === undefined ? message.moved?.given : given.get(place.slot);
+      const moved = { states, given: before ?? [], parked, orphaned: told.includes('orphaned') };
+      attached.message = { ...message, ...descriptors, ...(states >= 0 && { moved }) };
       from.sessions--;
+      from.holders.delete(message.session);
       to.sessions++;
       attached.worker = to;
       attached.place = undefined;
       to.send(attached.message);
-      for (const type of told) to.send({ type, session: attached.message.session });
+      for (const type of told) to.send({ type, session: message.session });
     }
-    return true;
+    return all.size;
   }
 
   /** Memory of a process where it had other memory, whose connection it has closed: that one is no more. */
@@ -169,7 +172,8 @@ interface Copies {
   readonly states: number;
 }
 
-function duplicates(sessions: readonly AttachedSession[]): Copies[] | undefined {
+/** Of as many of them as there are descriptors for. */
+function duplicates(sessions: readonly AttachedSession[]): Copies[] {
   const all: Copies[] = [];
   try {
     for (const { message, place } of sessions) {
@@ -177,11 +181,10 @@ function duplicates(sessions: readonly AttachedSession[]): Copies[] | undefined 
       const [userfaultfd, memory, states] = duplicate([message.userfaultfd, message.memory, of]);
       all.push({ userfaultfd: userfaultfd!, memory: memory!, states: states! });
     }
-    return all;
   } catch {
-    for (const { userfaultfd, memory, states } of all) close([userfaultfd, memory, states]);
-    return undefined;
+    // The others stay where they are.
   }
+  return all;
 }
 
 function duplicate(fds: readonly number[]): number[] {
@@ -198,5 +201,6 @@ function duplicate(fds: readonly number[]): number[] {
 }
 
 function close(fds: readonly number[]): void {
-  for (const fd of fds) if (fd >= 0) native().closeFd(fd);
+  // The last one of a userfaultfd waits for the lock of its client.
+  for (const fd of fds) if (fd >= 0) native().closeDetached(fd);
 }

@@ -17,6 +17,11 @@ export class ControlPort {
     return this.#unread.shift() ?? this.#receive();
   }
 
+  /** To be the next one again. */
+  putBack(message: ToServing): void {
+    this.#unread.unshift(message);
+  }
+
   /**
    * The sessions that are kept by this worker, which was held by a client. What was asked of it before stays to be taken,
    * but for the sessions that were given away before it had come to them.
@@ -41,6 +46,6 @@ export class ControlPort {
 }
 
 function drop({ userfaultfd, memory, moved }: Extract<ToServing, { type: 'attach' }>): false {
-  for (const fd of [userfaultfd, memory, moved?.states ?? -1]) if (fd >= 0) native().closeFd(fd);
+  for (const fd of [userfaultfd, memory, moved?.states ?? -1]) if (fd >= 0) native().closeDetached(fd);
   return false;
 }

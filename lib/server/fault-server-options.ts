@@ -75,9 +75,9 @@ export interface ServerEvents {
   parked: [session: number, reason: string];
   /**
    * A client has held the lock of its address space for so long that the other sessions of its worker, so many, were given
-   * to another one: it alone is kept waiting. Which sessions hold it.
+   * to another one: it alone is kept waiting. Which sessions hold it; and with 0, why the others have to wait as well.
    */
-  held: [sessions: readonly number[], moved: number];
+  held: [sessions: readonly number[], moved: number, reason?: string];
   /** A fault went unanswered to its deadline, and this was done. `page` is -1 where it is no page of a region. */
   unserved: [session: number, action: FailurePolicy, page: number, reason: string];
   /** The source can no longer be trusted: pages that are absent stay so. */

@@ -13,13 +13,14 @@ import {
   checkOptions,
   servingOptions,
 } from './fault-server-options.js';
-import { AttachedSessions } from './attached-sessions.js';
+import { type AttachedSession, AttachedSessions } from './attached-sessions.js';
 import { FaultTrace, type TracedFault } from './fault-trace.js';
 import { FetchPool } from './fetch-pool.js';
-import { HeldWorkers, leastBusy } from './held-workers.js';
+import { HeldWorkers } from './held-workers.js';
 import { type Histogram, Measures, type OutcomeName, outcomes } from './measures.js';
 import type { AttachMessage, FromServing, ServingOptions, SessionStats, SessionSummary } from './messages.js';
 import type { SourceSpec } from './page-source.js';
+import { countersOf } from './session-counters.js';
 import { WorkerHandle } from './worker-handle.js';
 import { type WorkingSet, WorkingSetRecorder } from './working-set.js';
 
@@ -78,11 +79,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       held: (worker) => {
         this.#statsAreLate(worker);
       },
-      moved: (sessions, count) => {
-        this.emit('held', sessions, count);
-      },
-      failed: (error) => {
-        this.#workerFailed(error);
+      moved: (sessions, count, reason) => {
+        this.emit('held', sessions, count, ...(reason === undefined ? [] : [reason]));
       },
     });
   }
@@ -113,6 +111,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   async attach(attachment: Attachment): Promise<number> {
     const { kind, pageSize, regions, resident = false, holes = new Float64Array(), pidfd = -1, pid } = attachment;
     checkAttachment(attachment);
+    const worker = await this.#held.next();
     const userfaultfd = ownDescriptor(attachment.userfaultfd);
     const memory = attachment.memory === undefined ? -1 : ownDescriptor(attachment.memory);
     if (this.#closing !== undefined) {
@@ -136,7 +135,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       holes,
     };
     this.#held.watch();
-    await this.#sessions.add(leastBusy(this.#workers)!, message, { pid, pidfd });
+    await this.#sessions.add(worker, message, { pid, pidfd });
     return session;
   }
 
@@ -241,7 +240,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   }
 
   async #close(): Promise<void> {
-    this.#held.close();
+    await this.#held.close();
     await Promise.all(this.#workers.map((worker) => worker.stop()));
     await this.#fetchPool.stop();
     this.source.close?.();
@@ -295,8 +294,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
         if (heard?.attached !== undefined && heard.news) this.emit('attached', message.session);
         break;
       case 'refused':
-        if (heard?.attached?.message.moved !== undefined)
-          this.#workerFailed(new UffdError('ERR_WORKER_FAILED', `session ${message.session}: ${message.error}`));
+        if (heard?.attached?.message.moved !== undefined) this.#lost(heard.attached, message.error);
         break;
       case 'detached':
         this.emit('detached', message.session, message.why, message.stats);
@@ -315,6 +313,13 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
         this.#statsRequests.delete(message.request);
         break;
     }
+  }
+
+  /** One that could not go on at another worker: its client is told by the end of its connection. */
+  #lost({ message: { session, regions, pageSize } }: AttachedSession, error: string): void {
+    const pages = regions.reduce((sum, { size }) => sum + size / pageSize, 0);
+    this.emit('unserved', session, 'stall', -1, `it could not go on at another worker: ${error}`);
+    this.emit('detached', session, 'gone', { session, pages, waiting: [], ...countersOf(new Float64Array()) });
   }
 
   #unserved({ session, action, page, reason }: Extract<FromServing, { type: 'unserved' }>): void {

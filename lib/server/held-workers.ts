@@ -1,6 +1,7 @@
 // A client can hold the lock of its own address space for as long as it likes (mmap(2) of a file of its own file system),
 // and whatever thread calls the kernel about its memory waits for it, and cannot be interrupted. So the worker is left to
 // that client alone: the other sessions, which it is not working for at that moment, go on at another worker.
+import { messageOf } from '../errors.js';
 import type { AttachedSession, AttachedSessions } from './attached-sessions.js';
 import type { WorkerHandle } from './worker-handle.js';
 
@@ -15,16 +16,15 @@ export interface HeldWorkersParts {
   readonly start: () => Promise<void>;
   /** It will not answer for now. */
   readonly held: (worker: WorkerHandle) => void;
-  /** So many sessions were given to another worker, from one that is held by these. */
-  readonly moved: (holders: readonly number[], count: number) => void;
-  readonly failed: (error: Error) => void;
+  /** So many sessions were given to another worker, from one that is held by these; 0: none could be had, and why. */
+  readonly moved: (holders: readonly number[], count: number, reason?: string) => void;
 }
 
 export class HeldWorkers {
   readonly #parts: HeldWorkersParts;
   #timer: NodeJS.Timeout | undefined;
   #started = 0;
-  #starting = false;
+  #starting: Promise<void> | undefined;
   #closed = false;
 
   constructor(parts: HeldWorkersParts) {
@@ -38,9 +38,10 @@ export class HeldWorkers {
     }, LOOK_MS).unref();
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#timer);
+    await this.#starting?.catch(() => undefined);
   }
 
   #look(): void {
@@ -48,10 +49,10 @@ export class HeldWorkers {
     for (const worker of workers) {
       const holders = worker.heldBy();
       if (holders.length === 0) continue;
-      for (const session of holders) worker.holders.add(session);
       held(worker);
       // First: a session that it has said is over has no descriptors to go on with.
       worker.hear();
+      for (const session of holders) if (sessions.get(session)?.worker === worker) worker.holders.add(session);
       const pids = new Set(holders.map((session) => sessions.get(session)?.pid));
       const others = sessions
         .of(worker)
@@ -65,30 +66,41 @@ export class HeldWorkers {
 
   #moveAway(from: WorkerHandle, by: readonly number[], others: readonly AttachedSession[]): void {
     const { workers, sessions, moved } = this.#parts;
-    const free = workers.filter((worker) => worker !== from && worker.heldBy().length === 0);
+    const free = workers.filter((worker) => worker !== from && worker.available);
     const trusted = free.filter(({ holders }) => holders.size === 0);
-    const mayStart = this.#started < MAX_REFUGES;
-    const to = leastBusy(trusted.length > 0 || mayStart ? trusted : free);
-    if (to === undefined) void this.#start(mayStart);
-    else if (sessions.move(from, to, others)) moved(by, others.length);
+    const to = leastBusy(trusted.length > 0 || this.#mayStart ? trusted : free);
+    if (to !== undefined) {
+      const count = sessions.move(from, to, others);
+      if (count > 0) moved(by, count);
+    } else if (this.#mayStart) {
+      void this.#start().catch((error: unknown) => {
+        moved(by, 0, messageOf(error));
+      });
+    }
   }
 
-  async #start(may: boolean): Promise<void> {
-    if (!may || this.#starting || this.#closed) return;
-    this.#starting = true;
+  /** The one that a new session is given to: there is always one, but all may be held. */
+  async next(): Promise<WorkerHandle> {
+    const { workers } = this.#parts;
+    if (this.#mayStart && !workers.some(({ available }) => available)) await this.#start().catch(() => undefined);
+    const available = workers.filter((worker) => worker.available);
+    return leastBusy(available) ?? leastBusy(workers)!;
+  }
+
+  get #mayStart(): boolean {
+    return this.#starting !== undefined || (this.#started < MAX_REFUGES && !this.#closed);
+  }
+
+  #start(): Promise<void> {
+    if (this.#starting !== undefined) return this.#starting;
     this.#started++;
-    try {
-      await this.#parts.start();
-    } catch (error) {
-      this.#parts.failed(error as Error);
-    } finally {
-      this.#starting = false;
-    }
+    this.#starting = this.#parts.start().finally(() => (this.#starting = undefined));
+    return this.#starting;
   }
 }
 
 /** Of those that nobody has held, if there are any. */
-export function leastBusy(workers: readonly WorkerHandle[]): WorkerHandle | undefined {
+function leastBusy(workers: readonly WorkerHandle[]): WorkerHandle | undefined {
   const trusted = workers.filter(({ holders }) => holders.size === 0);
   const [first, ...others] = trusted.length > 0 ? trusted : workers;
   return others.reduce((least, one) => (least !== undefined && one.sessions < least.sessions ? one : least), first);

@@ -77,6 +77,8 @@ export interface MovedStates {
   readonly given: readonly GivenAnswer[];
   /** Why nothing more of it is answered. */
   readonly parked: string | undefined;
+  /** Its client has closed the connection. */
+  readonly orphaned: boolean;
 }
 
 export type ToServing =

@@ -24,7 +24,12 @@ export class PageStates {
     const countersAt = Math.ceil(pages / 8) * 8;
     const sizeBytes = countersAt + Counter.fields * 8;
     this.#memfd = fd < 0 ? Memfd.create({ sizeBytes, name: 'uffd-page-states' }) : Memfd.adopt(fd);
-    this.#mapping = Mapping.map(this.#memfd);
+    try {
+      this.#mapping = Mapping.map(this.#memfd);
+    } catch (error) {
+      this.#memfd.close();
+      throw error;
+    }
     this.bytes = new Uint8Array(this.#mapping.view(), 0, pages);
     this.counters = new Float64Array(this.#mapping.view(), countersAt, Counter.fields);
   }

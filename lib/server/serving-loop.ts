@@ -263,7 +263,15 @@ export class ServingLoop {
 
   #takeControl(): void {
     let message;
-    while ((message = this.#asked.next()) !== undefined) this.#control(message);
+    while ((message = this.#asked.next()) !== undefined) {
+      if (message.type === 'attach' && this.#answers.count > 0) {
+        // Its slot may be that of a session that has just ended, for which answers are planned. Giving them can take long.
+        this.#asked.putBack(message);
+        this.#flush();
+      } else {
+        this.#control(message);
+      }
+    }
   }
 
   /**
@@ -294,8 +302,6 @@ export class ServingLoop {
         else this.#sessions.detach(session, 'released');
         break;
       }
-      case 'taken':
-        throw new Error('nothing was taken away');
       case 'stats':
         this.#post({ type: 'stats', request: message.request, sessions: this.#sessions.stats(message.states) });
         break;

@@ -36,7 +36,8 @@ export const MAX_ATTEMPTS = 16;
 
 export class Session {
   readonly id: number;
-  readonly slot: number;
+  /** In the queue; -1 once it is over here: what is planned for it from then on is given to nobody. */
+  slot: number;
   readonly kind: MemoryKind;
   readonly fill: FillWay;
   /** Whether the memory may be written with pwrite(2): sealed against shrinking. */
@@ -156,7 +157,7 @@ export class Session {
       const since = performance.now();
       waiting = { since, deadline: since + deadlineMs, reason, attempts: 0, asleep: true, looksAgain: false };
       where.set(key, waiting);
-      this.#attention.add(this);
+      if (this.slot >= 0) this.#attention.add(this);
     }
     waiting.reason = reason;
     waiting.asleep = true;

@@ -2,6 +2,7 @@
 // so that a thousand idle ones cost nothing.
 import { KernelError, messageOf } from '../errors.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
+import { native } from '../native/load.js';
 import { registerMask } from '../userfaultfd/features.js';
 import type { AttachMessage, FromServing, SessionStats, SessionSummary } from './messages.js';
 import { countersOf } from './session-counters.js';
@@ -53,7 +54,7 @@ export class Sessions {
 
   /** False once it is over: what was planned or fetched for it is for nobody. */
   has(session: Session): boolean {
-    return this.#bySlot[session.slot] === session;
+    return session.slot >= 0 && this.#bySlot[session.slot] === session;
   }
 
   all(): Session[] {
@@ -74,12 +75,14 @@ export class Sessions {
       if (moved !== undefined) session.goOn(moved);
       else if (message.resident) session.fillStates(message.holes);
       if (!message.resident) this.#prepare(session);
-      if (!session.aheadOf.ended) this.ahead.add(session);
+      if (moved?.orphaned === true) this.orphans.add(session);
+      else if (!session.aheadOf.ended) this.ahead.add(session);
       this.#bySlot[slot] = session;
       if (this.#draining) this.toDrain.add(session);
       this.#post({ type: 'attached', session: session.id, slot, states: session.states.fd });
       return session;
     } catch (error) {
+      if (slot < 0 && moved !== undefined) native().closeFd(moved.states);
       // No memory or descriptor for its states: this client's trouble, not that of the others.
       this.#queue.remove(slot);
       this.#post({ type: 'refused', session: message.session, error: messageOf(error) });
@@ -89,8 +92,7 @@ export class Sessions {
 
   detach(session: Session, why: 'gone' | 'drained' | 'released'): void {
     if (!this.has(session)) return;
-    this.#forget(session);
-    this.#queue.remove(session.slot);
+    this.#queue.remove(this.#forget(session));
     const stats = summaryOf(session);
     session.states.close();
     // Last: whoever hears of it finds nothing left of the session.
@@ -100,17 +102,21 @@ export class Sessions {
   /** Every session but these is another worker's: no answer of this one, and no change of a state, reaches them. */
   keepOnly(kept: readonly number[]): void {
     const left = this.all().filter(({ id }) => !kept.includes(id));
-    for (const session of left) {
-      this.#forget(session);
+    const slots = left.map((session) => {
       session.states.leave();
-    }
-    for (const { slot } of left) this.#queue.remove(slot);
+      return this.#forget(session);
+    });
+    for (const slot of slots) this.#queue.remove(slot);
   }
 
-  #forget(session: Session): void {
-    this.#bySlot[session.slot] = undefined;
+  /** The slot that it had. */
+  #forget(session: Session): number {
+    const { slot } = session;
+    session.slot = -1;
+    this.#bySlot[slot] = undefined;
     for (const set of [this.attention, this.orphans, this.toDrain, this.unreadable, this.ahead]) set.delete(session);
     this.#over(session);
+    return slot;
   }
 
   /**

@@ -76,7 +76,8 @@ export class WatchedQueue {
   }
 
   #watched<T>(result: T): T {
-    if (this.control[QueueControl.held] !== Held.free) this.#taken();
+    // Not when it is asked only: whoever asks has seen by then that this thread has come back.
+    if (Atomics.load(this.control, QueueControl.held) === Held.taken) this.#taken();
     return result;
   }
 }

@@ -106,21 +106,30 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     while ((received = receiveMessageOnPort(this.#port)) !== undefined) this.#received(received.message as FromServing);
   }
 
-  /**
-   * Leaves it only those sessions, if it is still in the call in which it was held: then nothing more is done for the
-   * others once this returns. False when it has come back.
-   */
-  take(kept: readonly number[]): boolean {
-    Atomics.store(this.#control, QueueControl.held, Held.asked);
-    const taken = this.#seen.calls === this.#calls().calls;
-    if (taken) this.#port.postMessage({ type: 'taken', kept } satisfies ToServing);
-    Atomics.store(this.#control, QueueControl.held, taken ? Held.taken : Held.free);
-    return taken;
+  /** Whether sessions can be given to it: it runs, is not held, and has come back from when it last was. */
+  get available(): boolean {
+    return !this.#ended && !this.#left && this.heldBy().length === 0;
   }
 
-  /** Answers for that slot that it had given when it was held, and that nobody has settled. */
-  given(slot: number): GivenAnswer[] {
-    return givenAnswers(this.#answers, this.#control[QueueControl.rowsToAnswer]!, slot);
+  /** Sessions were taken from it, and it has not come back since. */
+  get #left(): boolean {
+    return Atomics.load(this.#control, QueueControl.held) !== Held.free;
+  }
+
+  /**
+   * Leaves it only those sessions, if it is still in the call in which it was held: then nothing more is done for the
+   * others once this returns. What it had given and nobody has settled, by slot; undefined when it has come back.
+   */
+  take(kept: readonly number[]): Map<number, GivenAnswer[]> | undefined {
+    // One at a time: it has not heard of the last one.
+    if (this.#left) return undefined;
+    Atomics.store(this.#control, QueueControl.held, Held.asked);
+    const held = this.#seen.calls === this.#calls().calls;
+    // It may come back at any moment: what is read and told here, it waits for.
+    const given = held ? givenAnswers(this.#answers, this.#control[QueueControl.rowsToAnswer]!) : undefined;
+    if (held) this.#port.postMessage({ type: 'taken', kept } satisfies ToServing);
+    Atomics.store(this.#control, QueueControl.held, held ? Held.taken : Held.free);
+    return given;
   }
 
   /** The calls that it is in, as a text that no other ones have, and for whom. */

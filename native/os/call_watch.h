@@ -22,8 +22,6 @@ class CallWatch {
     int32_t* call;
   };
   enum Held : int32_t { kFree, kAsked, kTaken };
-  // Not for one client: it waits for the thread that shares its work.
-  static constexpr int32_t kOther = -1;
 
   CallWatch() = default;
   CallWatch(Words words, int32_t* held) : words_(words), held_(held) {}
@@ -38,6 +36,13 @@ class CallWatch {
     return false;
   }
 
+  // Until leave(), without a call of its own: it waits for the thread that shares its work.
+  void wait_for_other() {
+    if (held_ == nullptr) return;
+    __atomic_store_n(words_.calls, *words_.calls + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(words_.call, kOther, __ATOMIC_SEQ_CST);
+  }
+
   // False when everything was taken away.
   bool leave() {
     if (held_ == nullptr) return true;
@@ -46,6 +51,8 @@ class CallWatch {
   }
 
  private:
+  static constexpr int32_t kOther = -1;
+
   bool taken() const {
     int32_t held;
     // For as long as two reads take the one who asks.

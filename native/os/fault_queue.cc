@@ -179,7 +179,7 @@ bool FaultQueue::answer(double* answers, int count) {
             Answer::give_linked(answers, shared_fills_[i], count, give_by(watch));
           if (who == SecondThread::kSecond) watch->leave();
         },
-        [owner] { owner->enter(CallWatch::kOther); });
+        [owner] { owner->wait_for_other(); });
   }
   if (count > 0) owner->leave();
   bool all_in_full = true;

@@ -66,10 +66,11 @@ it('what was given is there, what was not is absent, and all else is as it was',
   // Of a batch before this one.
   answers.addCopy(before, other, 14, 2, -1, 4096);
   give(2 * PAGE);
-  const given = givenAnswers(answers.values, answers.count - 1, 3);
+  const given = givenAnswers(answers.values, answers.count - 1).get(3)!;
 
-  const after = sessionOf(0, { states: duplicate(before.states.fd), given, parked: 'a reason' });
-  after.goOn({ states: -1, given, parked: 'a reason' });
+  const moved = { given, parked: 'a reason', orphaned: false };
+  const after = sessionOf(0, { ...moved, states: duplicate(before.states.fd) });
+  after.goOn({ ...moved, states: -1 });
   before.states.leave();
   before.states.set(0, 16, poisoned);
   expect([...after.states.bytes]).toEqual([

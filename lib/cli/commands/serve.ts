@@ -268,8 +268,8 @@ function reportServer(server: FaultServer, log: ServeLog, stopListening: () => v
   server.on('parked', (session, reason) => {
     log.say({ event: 'parked', session, reason });
   });
-  server.on('held', (sessions, moved) => {
-    for (const session of sessions) log.say({ event: 'held', session, moved });
+  server.on('held', (sessions, moved, reason) => {
+    for (const session of sessions) log.say({ event: 'held', session, moved, ...(reason !== undefined && { reason }) });
   });
   server.on('unserved', (session, action, page, reason) => {
     log.say({ event: 'unserved', session, action, page, reason });
