@@ -55,7 +55,7 @@ export class AttachedSessions {
     message: AttachMessage,
     { pid, pidfd }: { pid: number | undefined; pidfd: number },
   ): Promise<void> {
-    const { ino } = fstatSync(message.userfaultfd, { bigint: true });
+    const ino = inodeOf(message);
     const other = served.get(ino);
     if (other !== undefined) {
       close([message.userfaultfd, message.memory]);
@@ -73,7 +73,10 @@ export class AttachedSessions {
         ...{ worker, message, ino, pid, pidfd, settled, told: [] },
         ...{ place: undefined, parked: undefined },
       });
-      if (!worker.send(message)) reject(new UffdError('ERR_WORKER_FAILED', 'the serving worker has ended'));
+      if (worker.send(message)) return;
+      this.#remove(message.session, this.#all.get(message.session)!);
+      close([message.userfaultfd, message.memory]);
+      reject(new UffdError('ERR_WORKER_FAILED', 'the serving worker has ended'));
     });
   }
 
@@ -107,6 +110,14 @@ export class AttachedSessions {
     return { attached, news };
   }
 
+  /** The worker serves none of its sessions any more: they may be handed over again, to another server. */
+  fail(worker: WorkerHandle, why: Error): void {
+    for (const { ino, settled } of this.of(worker)) {
+      served.delete(ino);
+      settled.reject(why);
+    }
+  }
+
   /** Nobody serves them any more. */
   clear(why: Error): void {
     for (const { settled, ino } of this.#all.values()) {
@@ -137,7 +148,7 @@ export class AttachedSessions {
       const moved = { states, given: before ?? [], parked, orphaned: told.includes('orphaned') };
       attached.message = { ...message, ...descriptors, ...(states >= 0 && { moved }) };
       from.sessions--;
-      from.holders.delete(message.session);
+      if (from.holders.delete(message.session)) to.holders.add(message.session);
       to.sessions++;
       attached.worker = to;
       attached.place = undefined;
@@ -170,6 +181,15 @@ interface Copies {
   readonly userfaultfd: number;
   readonly memory: number;
   readonly states: number;
+}
+
+function inodeOf({ userfaultfd, memory }: AttachMessage): bigint {
+  try {
+    return fstatSync(userfaultfd, { bigint: true }).ino;
+  } catch (error) {
+    close([userfaultfd, memory]);
+    throw error;
+  }
 }
 
 /** Of as many of them as there are descriptors for. */

@@ -111,11 +111,11 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   async attach(attachment: Attachment): Promise<number> {
     const { kind, pageSize, regions, resident = false, holes = new Float64Array(), pidfd = -1, pid } = attachment;
     checkAttachment(attachment);
-    const worker = await this.#held.next();
     const userfaultfd = ownDescriptor(attachment.userfaultfd);
     const memory = attachment.memory === undefined ? -1 : ownDescriptor(attachment.memory);
+    const worker = await this.#held.next();
     if (this.#closing !== undefined) {
-      for (const fd of [userfaultfd, memory]) if (fd >= 0) native().closeFd(fd);
+      for (const fd of [userfaultfd, memory]) if (fd >= 0) native().closeDetached(fd);
       throw new UffdError('ERR_CLOSED', 'the server is closed');
     }
     const session = this.#numbers.next++;
@@ -243,8 +243,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     await this.#held.close();
     await Promise.all(this.#workers.map((worker) => worker.stop()));
     await this.#fetchPool.stop();
-    this.source.close?.();
     this.#sessions.clear(new UffdError('ERR_CLOSED', 'the server was closed'));
+    this.source.close?.();
     this.emit('close');
   }
 
@@ -271,7 +271,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       this.#received(message);
     });
     worker.on('failed', (error) => {
-      for (const { settled } of this.#sessions.of(worker)) settled.reject(error);
+      this.#sessions.fail(worker, error);
       this.#workerFailed(error);
     });
     worker.setRef(this.#ref);

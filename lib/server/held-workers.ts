@@ -1,6 +1,7 @@
 // A client can hold the lock of its own address space for as long as it likes (mmap(2) of a file of its own file system),
 // and whatever thread calls the kernel about its memory waits for it, and cannot be interrupted. So the worker is left to
 // that client alone: the other sessions, which it is not working for at that moment, go on at another worker.
+import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../errors.js';
 import type { AttachedSession, AttachedSessions } from './attached-sessions.js';
 import type { WorkerHandle } from './worker-handle.js';
@@ -8,6 +9,9 @@ import type { WorkerHandle } from './worker-handle.js';
 const LOOK_MS = 100;
 /** Workers beyond those that were asked for. With more clients than that at it, they meet at the same ones. */
 const MAX_REFUGES = 8;
+/** How long one is waited for, and how long none is tried for after one could not be had. */
+const START_MS = 5000;
+const AGAIN_MS = 5000;
 
 export interface HeldWorkersParts {
   readonly workers: readonly WorkerHandle[];
@@ -25,6 +29,7 @@ export class HeldWorkers {
   #timer: NodeJS.Timeout | undefined;
   #started = 0;
   #starting: Promise<void> | undefined;
+  #notBefore = 0;
   #closed = false;
 
   constructor(parts: HeldWorkersParts) {
@@ -41,7 +46,9 @@ export class HeldWorkers {
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#timer);
-    await this.#starting?.catch(() => undefined);
+    // What is opened in it is somebody else's code.
+    const started = this.#starting?.catch(() => undefined);
+    if (started !== undefined) await Promise.race([started, delay(START_MS, undefined, { ref: false })]);
   }
 
   #look(): void {
@@ -66,6 +73,7 @@ export class HeldWorkers {
 
   #moveAway(from: WorkerHandle, by: readonly number[], others: readonly AttachedSession[]): void {
     const { workers, sessions, moved } = this.#parts;
+    if (from.left) return;
     const free = workers.filter((worker) => worker !== from && worker.available);
     const trusted = free.filter(({ holders }) => holders.size === 0);
     const to = leastBusy(trusted.length > 0 || this.#mayStart ? trusted : free);
@@ -82,19 +90,33 @@ export class HeldWorkers {
   /** The one that a new session is given to: there is always one, but all may be held. */
   async next(): Promise<WorkerHandle> {
     const { workers } = this.#parts;
-    if (this.#mayStart && !workers.some(({ available }) => available)) await this.#start().catch(() => undefined);
+    if (this.#mayStart && !workers.some(({ available }) => available))
+      await Promise.race([this.#start().catch(() => undefined), delay(START_MS, undefined, { ref: false })]);
     const available = workers.filter((worker) => worker.available);
-    return leastBusy(available) ?? leastBusy(workers)!;
+    // One that nothing was taken from yet can be helped when it is held.
+    return leastBusy(available) ?? leastBusy(workers.filter(({ left }) => !left)) ?? leastBusy(workers)!;
   }
 
   get #mayStart(): boolean {
-    return this.#starting !== undefined || (this.#started < MAX_REFUGES && !this.#closed);
+    if (this.#closed || performance.now() < this.#notBefore) return false;
+    return this.#starting !== undefined || this.#started < MAX_REFUGES;
   }
 
   #start(): Promise<void> {
-    if (this.#starting !== undefined) return this.#starting;
-    this.#started++;
-    this.#starting = this.#parts.start().finally(() => (this.#starting = undefined));
+    this.#starting ??= this.#parts
+      .start()
+      .then(
+        () => {
+          this.#started++;
+        },
+        (error: unknown) => {
+          this.#notBefore = performance.now() + AGAIN_MS;
+          throw error;
+        },
+      )
+      .finally(() => {
+        this.#starting = undefined;
+      });
     return this.#starting;
   }
 }

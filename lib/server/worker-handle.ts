@@ -108,11 +108,11 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
 
   /** Whether sessions can be given to it: it runs, is not held, and has come back from when it last was. */
   get available(): boolean {
-    return !this.#ended && !this.#left && this.heldBy().length === 0;
+    return !this.#ended && !this.#failed && !this.left && this.heldBy().length === 0;
   }
 
   /** Sessions were taken from it, and it has not come back since. */
-  get #left(): boolean {
+  get left(): boolean {
     return Atomics.load(this.#control, QueueControl.held) !== Held.free;
   }
 
@@ -122,7 +122,7 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
    */
   take(kept: readonly number[]): Map<number, GivenAnswer[]> | undefined {
     // One at a time: it has not heard of the last one.
-    if (this.#left) return undefined;
+    if (this.left) return undefined;
     Atomics.store(this.#control, QueueControl.held, Held.asked);
     const held = this.#seen.calls === this.#calls().calls;
     // It may come back at any moment: what is read and told here, it waits for.
@@ -134,9 +134,10 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
 
   /** The calls that it is in, as a text that no other ones have, and for whom. */
   #calls(): { calls: string; sessions: number[] } {
-    const words = [QueueControl.ownerCalls, QueueControl.ownerCall, QueueControl.secondCalls, QueueControl.secondCall];
+    // For whom before how many: the same number then means the same call.
+    const words = [QueueControl.ownerCall, QueueControl.ownerCalls, QueueControl.secondCall, QueueControl.secondCalls];
     const read = words.map((word) => Atomics.load(this.#control, word));
-    const [, owner, , second] = read as [number, number, number, number];
+    const [owner, , second] = read as [number, number, number, number];
     // Its own call, or that of the thread it waits for.
     const inCall = owner === WAITS_FOR_SECOND ? second !== 0 : owner !== 0;
     const sessions = inCall ? [...new Set([owner, second])].filter((session) => session > 0) : [];

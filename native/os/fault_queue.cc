@@ -9,6 +9,7 @@
 
 #include "event_fd.h"
 #include "memfd.h"
+#include "process.h"
 
 namespace uffd {
 
@@ -95,19 +96,24 @@ int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory, int32_t client) {
   auto free_slot =
       std::find_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return !slot.userfaultfd.open(); });
   int index = static_cast<int>(free_slot - slots_.begin());
+  // Not closed here: if it is the last one, that waits for the client.
+  auto refuse = [&userfaultfd](int error) {
+    process::close_detached(userfaultfd.release());
+    return error;
+  };
   Mapping alias;
   if (memory.open()) {
     auto status = memfd::status(memory.get());
-    if (!status.ok()) return -status.error();
+    if (!status.ok()) return refuse(-status.error());
     auto mapping = Mapping::map(memory.get(), 0, static_cast<uint64_t>(status.value().size), PROT_READ | PROT_WRITE,
                                 MAP_SHARED | MAP_NORESERVE);
-    if (!mapping.ok()) return -mapping.error();
+    if (!mapping.ok()) return refuse(-mapping.error());
     alias = mapping.take();
   }
   int error = listen_to(epoll_.get(), userfaultfd.get(), EPOLLIN, index);
-  if (error < 0) return error;
+  if (error < 0) return refuse(error);
   if (free_slot == slots_.end()) slots_.emplace_back();
-  slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(alias), client, false};
+  slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(alias), std::move(memory), client, false};
   return index;
 }
 

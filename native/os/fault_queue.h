@@ -67,6 +67,8 @@ class FaultQueue {
     // A mapping of our own of the memory. Written to by the kernel on our behalf: a page that cannot be had is EFAULT
     // then, not SIGBUS, and the inode's lock, which a client can hold for ever, is not needed as for pwrite(2).
     Mapping memory;
+    // Kept for whoever takes the session over.
+    UniqueFd memory_fd;
     int32_t client = 0;
     bool muted = false;
   };

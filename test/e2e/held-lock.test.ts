@@ -5,7 +5,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { once } from 'node:events';
-import { FaultServer, HandoffListener, Mapping, Userfaultfd, handOff, objectSource } from 'userfaultfd';
+import { FaultServer, HandoffListener, Mapping, Memfd, Userfaultfd, handOff, objectSource } from 'userfaultfd';
 import { gated } from '../server/support.js';
 import { within } from '../support/deadline.js';
 import { PAGE } from '../support/memory.js';
@@ -76,16 +76,21 @@ it.each([
     '1',
     ...options,
   );
-  using mapping = Mapping.anonymous(PAGES * PAGE);
+  const shared = mode === 'holds-shared';
+  // That of the session which moves: the new worker writes to it.
+  using memfd = Memfd.create({ sizeBytes: PAGES * PAGE });
+  memfd.addSeals('shrink');
+  using mapping = shared ? Mapping.map(memfd) : Mapping.anonymous(PAGES * PAGE);
   using userfaultfd = Userfaultfd.open({ features: ['eventRemove'] });
-  userfaultfd.register(mapping, ['missing']);
-  using handoff = await handOff(socket, { userfaultfd, mappings: [{ mapping, offset: 0 }] });
+  userfaultfd.register(mapping, shared ? ['missing', 'minor'] : ['missing']);
+  const mappings = [{ mapping, offset: 0 }];
+  using handoff = await handOff(socket, { userfaultfd, mappings, ...(shared && { memfd }) });
   const read = async (page: number) =>
     new Set(await mapping.read(page * PAGE, PAGE, { signal: AbortSignal.timeout(3000) }));
-  if (mode === 'holds-shared') {
+  if (shared) {
     // Dropped, so that the new worker has to know of it.
     expect(await read(1)).toEqual(new Set([patternOf(1)]));
-    mapping.advise('dontNeed', PAGE, PAGE);
+    mapping.advise('remove', PAGE, PAGE);
   }
 
   let ended = false;
@@ -94,7 +99,7 @@ it.each([
   const { session, moved } = await serve.event('held', {}, 5000);
   expect({ session, moved }).toEqual({ session: 2, moved: 1 });
   for (let page = 2; page < PAGES; page++) expect(await read(page)).toEqual(new Set([patternOf(page)]));
-  if (mode === 'holds-shared') expect(await read(1)).toEqual(new Set([0]));
+  if (shared) expect(await read(1)).toEqual(new Set([0]));
   const other = await run(compiled('hostile-client.c'), ['normal', socket, `${PAGES}`]);
   expect(touches(other.stdout, 'page')).toEqual(content);
   const status = await uffd(['serve', '--status', '--socket', socket, '--json']);
