@@ -326,7 +326,7 @@ test('taken away: no answer is begun and no message is read, until it is given b
 
   const calls = queue.control[QueueControl.ownerCalls]!;
   Atomics.store(queue.control, QueueControl.held, Held.free);
-  expect(queue.answerAndWait([row('copy', page, { source: address })]).results).toEqual([PAGE]);
+  expect(queue.answerAndWait([row('copy', page, { source: address })], 10).results).toEqual([PAGE]);
   queue.answer([row('copy', 1 - page, { source: address })]);
   await Promise.all(reading);
   expect(queue.control[QueueControl.ownerCalls]).toBe(calls + 2);
