@@ -6,6 +6,7 @@ import { messageOf } from '../errors.js';
 import type { AttachedSession, AttachedSessions } from './attached-sessions.js';
 import type { WorkerHandle } from './worker-handle.js';
 
+/** From one look at every worker to the next. */
 const LOOK_MS = 100;
 /** Workers beyond those that were asked for. With more clients than that at it, they meet at the same ones. */
 const MAX_REFUGES = 8;
@@ -18,7 +19,7 @@ export interface HeldWorkersParts {
   readonly sessions: AttachedSessions;
   /** Starts one more worker. */
   readonly start: () => Promise<void>;
-  /** It will not answer for now. */
+  /** The worker is held: what it was asked waits until its client lets go. */
   readonly held: (worker: WorkerHandle) => void;
   /** So many sessions were given to another worker, from one that is held by these; 0: none could be had, and why. */
   readonly moved: (holders: readonly number[], count: number, reason?: string) => void;
