@@ -122,7 +122,8 @@ function oneOf(name: string, value: string | undefined, known: readonly string[]
   }
 }
 
-function inRange(name: string, value: number, least: number, most: number): void {
+/** @throws UffdError ERR_OUT_OF_RANGE */
+export function inRange(name: string, value: number, least: number, most: number): void {
   if (!Number.isInteger(value) || value < least || value > most) {
     throw new UffdError('ERR_OUT_OF_RANGE', `${name} must be a whole number from ${least} to ${most}, not ${value}`);
   }

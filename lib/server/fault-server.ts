@@ -1,9 +1,8 @@
 // The fault server: sessions come and go, serving workers answer, this thread only keeps the books.
 import { EventEmitter } from 'node:events';
-import { UffdError, checked, messageOf } from '../errors.js';
+import { UffdError, checked } from '../errors.js';
 import type { FillWay } from '../memory/kinds/kind.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
-import { pageSize } from '../memory/page-size.js';
 import { native } from '../native/load.js';
 import {
   type Attachment,
@@ -11,27 +10,26 @@ import {
   type ServerEvents,
   checkAttachment,
   checkOptions,
+  inRange,
   servingOptions,
 } from './fault-server-options.js';
 import { type AttachedSession, AttachedSessions } from './attached-sessions.js';
-import { FaultTrace, type TracedFault } from './fault-trace.js';
+import type { TracedFault } from './fault-trace.js';
 import { FetchPool } from './fetch-pool.js';
 import { HeldWorkers } from './held-workers.js';
-import { type Histogram, Measures, type OutcomeName, outcomes } from './measures.js';
-import type { AttachMessage, FromServing, ServingOptions, SessionStats, SessionSummary } from './messages.js';
+import type { Histogram, OutcomeName } from './measures.js';
+import type { AttachMessage, FromServing, SessionStats, SessionSummary } from './messages.js';
 import type { SourceSpec } from './page-source.js';
+import { Records } from './records.js';
 import { countersOf } from './session-counters.js';
+import { StatsRequests } from './stats-requests.js';
+import { whoIsLeft } from './who-is-left.js';
 import { WorkerHandle } from './worker-handle.js';
-import { type WorkingSet, WorkingSetRecorder } from './working-set.js';
+import type { WorkingSet } from './working-set.js';
 
 export type { Attachment, FaultServerOptions, ServerEvents } from './fault-server-options.js';
 
 const SIGKILL = 9;
-
-interface StatsRequest {
-  readonly worker: WorkerHandle;
-  readonly resolve: (stats: readonly (SessionSummary | SessionStats)[]) => void;
-}
 
 /** Serves page faults in worker threads. `await FaultServer.start(...)`, then `attach` or a listener of transports. */
 export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisposable {
@@ -40,16 +38,13 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   readonly #workers: WorkerHandle[] = [];
   readonly #fetchPool: FetchPool;
   readonly #sessions = new AttachedSessions();
-  readonly #statsRequests = new Map<number, StatsRequest>();
-  readonly #measures: Measures[] = [];
-  readonly #traces: FaultTrace[] = [];
+  readonly #statsRequests = new StatsRequests();
+  readonly #records: Records;
   readonly #numbers: { next: number };
-  readonly #recorder: WorkingSetRecorder | undefined;
   readonly #startWorker: () => Promise<void>;
   readonly #held: HeldWorkers;
   #draining = false;
   #ref = true;
-  #nextRequest = 1;
   #closing: Promise<void> | undefined;
 
   private constructor(options: FaultServerOptions) {
@@ -57,16 +52,14 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.source = options.source;
     this.fill = options.fill ?? 'auto';
     this.#numbers = options.numbers ?? { next: 1 };
-    const { record = false, source } = options;
-    const earlier = typeof record === 'object' ? record.earlier : undefined;
-    this.#recorder = record === false ? undefined : WorkingSetRecorder.create(source.sizeBytes, pageSize(), earlier);
+    this.#records = new Records(options);
     // A listener of transports each has its own.
     this.setMaxListeners(0);
     this.#fetchPool = new FetchPool(options.source, (error) => {
       this.#workerFailed(error);
     });
     this.#startWorker = async () => {
-      const shared = { ...this.#watched(options), fetchesAsked: this.#fetchPool.asked };
+      const shared = { ...this.#records.ofNextWorker(), fetchesAsked: this.#fetchPool.asked };
       const serving = { ...servingOptions(options), ...shared };
       const worker = await WorkerHandle.start(serving, this.#fetchPool.portsOfServing());
       if (this.#closing === undefined) this.#adopt(worker);
@@ -77,7 +70,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
       sessions: this.#sessions,
       start: this.#startWorker,
       held: (worker) => {
-        this.#statsAreLate(worker);
+        this.#statsRequests.giveUp(worker);
       },
       moved: (sessions, count, reason) => {
         this.emit('held', sessions, count, ...(reason === undefined ? [] : [reason]));
@@ -151,55 +144,40 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   /** What each session has been served so far, and what state its pages are in; looks at every page. */
   async stats(): Promise<SessionStats[]> {
-    return (await this.#ask(true)) as SessionStats[];
+    return (await this.#statsRequests.ask(this.#workers, true)) as SessionStats[];
   }
 
   /** Without the states of pages. */
   async summaries(): Promise<SessionSummary[]> {
-    return this.#ask(false);
+    return this.#statsRequests.ask(this.#workers, false);
   }
 
   /** How long answers took, by what they were; empty unless they are measured. */
   histograms(): { readonly outcome: OutcomeName; readonly histogram: Histogram }[] {
-    return this.#measures.flatMap((one) => outcomes.map((outcome) => ({ outcome, histogram: one.histogram(outcome) })));
+    return this.#records.histograms();
   }
 
   /** The faults since the last call, and how many more there were that could not be kept; none unless they are traced. */
   takeTrace(): { faults: TracedFault[]; lost: number } {
-    const taken = this.#traces.map((trace) => trace.take());
-    return {
-      faults: taken.flatMap(({ faults }) => faults),
-      lost: taken.reduce((sum, { lost }) => sum + lost, 0),
-    };
-  }
-
-  async #ask(states: boolean): Promise<(SessionSummary | SessionStats)[]> {
-    const perWorker = this.#workers.map(
-      (worker) =>
-        new Promise<readonly (SessionSummary | SessionStats)[]>((resolve) => {
-          const request = this.#nextRequest++;
-          this.#statsRequests.set(request, { worker, resolve });
-          if (!worker.send({ type: 'stats', request, states })) resolve([]);
-        }),
-    );
-    return (await Promise.all(perWorker)).flat();
+    return this.#records.takeTrace();
   }
 
   /** What clients have asked for, with what came along; undefined unless it is recorded, and before the first client. */
   workingSet(): WorkingSet | undefined {
-    return this.#recorder?.workingSet();
+    return this.#records.workingSet();
   }
 
   /** Is another number when more has been asked for since. */
   get workingSetChanges(): number {
-    return this.#recorder?.changes ?? 0;
+    return this.#records.workingSetChanges;
   }
 
   /**
    * Completes every session (fills what is absent, unregisters, wakes) and resolves when none is left.
-   * @throws UffdError ERR_DRAIN_TIMEOUT after `timeoutMs` (default 30,000), naming who is left waiting
+   * @throws UffdError ERR_DRAIN_TIMEOUT after `timeoutMs` (default 30,000), naming who is left waiting; ERR_OUT_OF_RANGE
    */
   async drain(timeoutMs = 30_000): Promise<void> {
+    inRange('timeoutMs', timeoutMs, 0, 2 ** 31 - 1);
     if (this.#sessions.size === 0) return;
     this.#draining = true;
     for (const worker of this.#workers) worker.send({ type: 'drain' });
@@ -215,7 +193,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
         signal.addEventListener('abort', check);
       });
     }
-    if (this.#sessions.size > 0) throw new UffdError('ERR_DRAIN_TIMEOUT', await this.#whoIsLeft());
+    if (this.#sessions.size === 0) return;
+    throw new UffdError('ERR_DRAIN_TIMEOUT', `not drained in time: ${await whoIsLeft(this)}`);
   }
 
   /**
@@ -248,23 +227,6 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.emit('close');
   }
 
-  /** What the next worker writes down for us to read. */
-  #watched({
-    measure = false,
-    trace = false,
-  }: FaultServerOptions): Pick<ServingOptions, 'measures' | 'trace' | 'recording'> {
-    const measures = measure ? new Measures() : undefined;
-    const traced = trace ? new FaultTrace() : undefined;
-    if (measures !== undefined) this.#measures.push(measures);
-    if (traced !== undefined) this.#traces.push(traced);
-    const recorder = this.#recorder;
-    return {
-      ...(measures && { measures: measures.shared }),
-      ...(traced && { trace: traced.shared }),
-      ...(recorder && { recording: recorder.shared }),
-    };
-  }
-
   #adopt(worker: WorkerHandle): void {
     this.#workers.push(worker);
     worker.on('message', (message) => {
@@ -272,19 +234,11 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     });
     worker.on('failed', (error) => {
       this.#sessions.fail(worker, error);
+      this.#statsRequests.giveUp(worker);
       this.#workerFailed(error);
     });
     worker.setRef(this.#ref);
     if (this.#draining) worker.send({ type: 'drain' });
-  }
-
-  /** Who asks is told of all the others. */
-  #statsAreLate(worker: WorkerHandle): void {
-    for (const [request, { worker: asked, resolve }] of this.#statsRequests) {
-      if (asked !== worker) continue;
-      this.#statsRequests.delete(request);
-      resolve([]);
-    }
   }
 
   #received(message: FromServing): void {
@@ -309,8 +263,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
         this.emit('source-failed', message.reason);
         break;
       case 'stats':
-        this.#statsRequests.get(message.request)?.resolve(message.sessions);
-        this.#statsRequests.delete(message.request);
+        this.#statsRequests.answered(message.request, message.sessions);
         break;
     }
   }
@@ -334,24 +287,6 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   #workerFailed(error: Error): void {
     if (this.#closing === undefined) this.emit('error', error);
-  }
-
-  async #whoIsLeft(): Promise<string> {
-    try {
-      const stats = await Promise.race([
-        this.stats(),
-        new Promise<never>((_, reject) => setTimeout(reject, 1000, new Error('no answer')).unref()),
-      ]);
-      const lines = stats.map(({ session, states, waiting }) => {
-        const reason = waiting[0] === undefined ? '' : `, page ${waiting[0].page}: ${waiting[0].reason}`;
-        return `session ${session} (${states.absent + states.fetching} pages absent, ${waiting.length} waiting${reason})`;
-      });
-      const silent = this.sessions.filter((session) => !stats.some((one) => one.session === session));
-      lines.push(...silent.map((session) => `session ${session} (its client holds the lock of its address space)`));
-      return `not drained in time: ${lines.join('; ')}`;
-    } catch (error) {
-      return `not drained in time: sessions ${this.sessions.join(', ')} (${messageOf(error)})`;
-    }
   }
 }
 

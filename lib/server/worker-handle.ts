@@ -51,7 +51,6 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     const worker = new Worker(new URL('./serving-worker.js', import.meta.url), {
       name: 'uffd-serving',
       ...workerExecArgv(),
-
       workerData: { options, port: port2, fetchPorts },
       transferList: [port2, ...fetchPorts],
     });
