@@ -18,7 +18,7 @@ export interface MemorySlot {
   readonly mappingOffset?: number;
   /** The guest's accesses go here, past any userfaultfd (KVM_MEM_GUEST_MEMFD). */
   readonly guestMemfd?: { readonly file: GuestMemfd; readonly offset: number };
-  /** Writes of the guest become MMIO exits. */
+  /** A write of the guest is a failure of the memory: `run` rejects with `GuestMemoryError`. */
   readonly readonly?: boolean;
   readonly logDirty?: boolean;
 }

@@ -1,11 +1,11 @@
 // The source of a migration: sends the state of a guest that stands, then its memory, as the destination asks for it.
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { addAbortListener, once } from 'node:events';
 import { type Socket, createConnection } from 'node:net';
 import { UffdError } from '../errors.js';
 import type { Mapping } from '../memory/mapping.js';
 import { type GuestState, manifestText } from './manifest.js';
+import type { MemoryFile } from './memory-file.js';
 import { type Frame, FrameKind, MOST_PAYLOAD, onFrames, sendFrame } from './migration-wire.js';
-import type { OpenedSnapshot } from './snapshot.js';
 
 export interface MigrateReport {
   readonly pages: number;
@@ -18,88 +18,83 @@ export interface MigrateReport {
 const PAGE = 4096;
 
 /** The memory of a guest that stands. */
-export interface StandingMemory extends Disposable {
+export interface StandingMemory {
   read(offset: number, lengthBytes: number): Uint8Array;
+}
+
+/** Where the guest goes: before there is one to lose. @throws the error of connect(2) */
+export async function connectDestination(path: string): Promise<Socket> {
+  const socket = createConnection(path);
+  await once(socket, 'connect');
+  // Whoever is at it then hears of it; until then nobody is.
+  socket.on('error', () => undefined);
+  return socket;
 }
 
 /**
  * Resolves when the destination has all it needs.
- * @param options.to where `uffd vmm receive` listens
+ * @param options.to where `uffd vmm receive` listens; it is destroyed at the end
  * @throws UffdError ERR_SERVER_GONE when it goes before, ERR_SOURCE_CHANGED when the memory file is written to meanwhile
  */
 export async function migrateGuest(options: {
   readonly guest: GuestState;
   readonly memory: StandingMemory;
-  readonly to: string;
+  readonly to: Socket;
   readonly signal: AbortSignal;
 }): Promise<MigrateReport> {
   const { guest, to, signal } = options;
   const began = performance.now();
   const memory = new SentMemory(options.memory, guest.memory.sizeBytes);
-  const socket = createConnection(to);
   try {
-    await serveReads(socket, memory, manifestText(guest), signal);
+    await serveReads(to, memory, manifestText(guest), signal);
     return { ...memory.counts(), durationMs: performance.now() - began };
   } finally {
-    socket.destroy();
+    to.destroy();
   }
 }
 
 /** Of a guest in this process. */
 export function mappedMemory(mapping: Mapping): StandingMemory {
-  return {
-    read: (offset, lengthBytes) => new Uint8Array(mapping.view(offset, lengthBytes)),
-    [Symbol.dispose]: () => undefined,
-  };
+  return { read: (offset, lengthBytes) => new Uint8Array(mapping.view(offset, lengthBytes)) };
 }
 
 /** Of a snapshot. */
-export function snapshotMemory({ memoryPath }: OpenedSnapshot): StandingMemory {
-  const fd = openSync(memoryPath, 'r');
-  const changed = () => {
-    const { ctimeNs, size } = fstatSync(fd, { bigint: true });
-    return `${ctimeNs} ${size}`;
-  };
-  const before = changed();
+export function snapshotMemory(file: MemoryFile): StandingMemory {
   return {
     read(offset, lengthBytes) {
       const bytes = Buffer.allocUnsafe(lengthBytes);
-      for (let done = 0; done < lengthBytes;) {
-        const read = readSync(fd, bytes, done, lengthBytes - done, offset + done);
-        if (read === 0) break;
-        done += read;
-      }
-      // After reading: what a writer did meanwhile is not sent.
-      if (changed() === before) return bytes;
-      throw new UffdError('ERR_SOURCE_CHANGED', 'the memory file was written to in the middle of the migration');
-    },
-    [Symbol.dispose]() {
-      closeSync(fd);
+      file.read(bytes, offset);
+      return bytes;
     },
   };
 }
 
-function serveReads(socket: Socket, memory: SentMemory, state: string, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => {
-      reject(signal.reason as Error);
+async function serveReads(socket: Socket, memory: SentMemory, state: string, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const gone = new UffdError('ERR_SERVER_GONE', 'the destination has gone before it had all pages');
+  if (socket.destroyed) throw gone;
+  let listener: Disposable | undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      listener = addAbortListener(signal, () => {
+        reject(signal.reason as Error);
+      });
+      socket.on('error', (error) => {
+        // What it has done wrong, or only that it is not there.
+        reject(error instanceof UffdError ? error : gone);
+      });
+      socket.on('close', () => {
+        reject(gone);
+      });
+      onFrames(socket, (frame) => {
+        if (frame.kind === FrameKind.done) resolve();
+        else sendFrame(socket, FrameKind.bytes, frame.offset, 0, memory.read(frame));
+      });
+      sendFrame(socket, FrameKind.state, 0, 0, Buffer.from(state));
     });
-    const gone = new UffdError('ERR_SERVER_GONE', 'the destination has gone before it had all pages');
-    let connected = false;
-    socket.on('connect', () => (connected = true));
-    socket.on('error', (error) => {
-      const refused = error instanceof UffdError || !connected;
-      reject(refused ? error : gone);
-    });
-    socket.on('close', () => {
-      reject(gone);
-    });
-    onFrames(socket, (frame) => {
-      if (frame.kind === FrameKind.done) resolve();
-      else sendFrame(socket, FrameKind.bytes, frame.offset, 0, memory.read(frame));
-    });
-    sendFrame(socket, FrameKind.state, 0, 0, Buffer.from(state));
-  });
+  } finally {
+    listener?.[Symbol.dispose]();
+  }
 }
 
 /** The memory, and which of its pages have been sent. */

@@ -1,5 +1,6 @@
 // The destination of a migration: the guest goes on as soon as its state is there. What it touches is pulled first, the
 // rest streams behind it, and no page comes twice.
+import { addAbortListener } from 'node:events';
 import { lstatSync } from 'node:fs';
 import { type Socket, createServer } from 'node:net';
 import { UffdError } from '../errors.js';
@@ -35,6 +36,8 @@ export interface ReceiveReport extends GuestWaits {
 
 const STATE_MS = 10_000;
 const STREAM_MS = 2 ** 31 - 1;
+/** How long the source may take to hear that it is done. */
+const CLOSE_MS = 2000;
 /** What is asked for at once behind demand; up to three of these are on their way before what a vCPU waits for. */
 const STREAM_BYTES = 512 * 1024;
 
@@ -43,35 +46,46 @@ const STREAM_BYTES = 512 * 1024;
  * @throws UffdError ERR_SERVER_GONE when the source goes before: the guest is stopped then, and has read no zeroes
  */
 export async function receiveGuest(options: ReceiveOptions): Promise<ReceiveReport> {
+  // What is not to be had here is said before a guest is taken: it would have no other place to be.
+  using kvm = Kvm.open();
+  using served = new ServedMemory();
+  served.open();
   const socket = await acceptOne(options);
   const began = performance.now();
   const source = new RemoteMemory(socket);
   try {
-    const guest = await source.state(options.signal);
-    const report = await runReceived(source, guest, options, began);
+    const guest = await untilAborted(options.signal, source.state());
+    const report = await runReceived({ kvm, served, source, guest, began }, options);
     sendFrame(socket, FrameKind.done);
     socket.end();
     return report;
   } finally {
-    if (!socket.writableEnded) socket.destroy();
+    // A source that does not read is not waited for.
+    setTimeout(() => socket.destroy(), socket.writableEnded ? CLOSE_MS : 0).unref();
   }
 }
 
+interface Received {
+  readonly kvm: Kvm;
+  readonly served: ServedMemory;
+  readonly source: RemoteMemory;
+  readonly guest: GuestState;
+  readonly began: number;
+}
+
 async function runReceived(
-  source: RemoteMemory,
-  guest: GuestState,
+  { kvm, served, source, guest, began }: Received,
   { onSerial, signal }: ReceiveOptions,
-  began: number,
 ): Promise<ReceiveReport> {
   const { sizeBytes } = guest.memory;
-  using kvm = Kvm.open();
   const pages = { ...objectSource(source, { sizeBytes }), backgroundBytes: STREAM_BYTES };
   await using server = await FaultServer.start({ source: pages, workers: 1 });
-  using served = new ServedMemory();
+  const gone = Promise.race([source.gone, new Promise<never>((_, reject) => server.on('error', reject))]);
+  gone.catch(() => undefined);
   await using closing = new ClosingVm(kvm.createVm(), served);
   const { vm } = closing;
   using memory = GuestMemory.create('memfd', sizeBytes, vm);
-  await served.attach(server, memory as GuestMemory & { file: Memfd }, source.gone);
+  await served.attach(server, memory as GuestMemory & { file: Memfd }, gone);
   vm.setMemory(memory.slot());
   const machine = new Machine(kvm, vm, { vcpus: guest.vcpus.length, onSerial });
   putVcpus(machine, guest);
@@ -81,7 +95,7 @@ async function runReceived(
   complete.catch(() => undefined);
   await runServed(machine, served, signal);
   const checksum = performance.now();
-  const completed = await Promise.race([complete, source.gone]);
+  const completed = await untilAborted(signal, Promise.race([complete, gone]));
   return {
     vcpus: machine.vcpus.length,
     memoryBytes: sizeBytes,
@@ -92,6 +106,22 @@ async function runReceived(
   };
 }
 
+/** Rejects with the reason of the signal when that comes first. */
+async function untilAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  signal.throwIfAborted();
+  let listener: Disposable | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    listener = addAbortListener(signal, () => {
+      reject(signal.reason as Error);
+    });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    listener?.[Symbol.dispose]();
+  }
+}
+
 /** The first connection that says something: one that only looks whether somebody listens is not a source. */
 async function acceptOne({ listen, onListening, signal }: ReceiveOptions): Promise<Socket> {
   const fd = listenAt(listen, false);
@@ -99,10 +129,7 @@ async function acceptOne({ listen, onListening, signal }: ReceiveOptions): Promi
   const silent = new Set<Socket>();
   const server = createServer();
   try {
-    return await new Promise<Socket>((resolve, reject) => {
-      signal.addEventListener('abort', () => {
-        reject(signal.reason as Error);
-      });
+    const accepted = new Promise<Socket>((resolve, reject) => {
       server.on('error', reject);
       server.on('connection', (socket) => {
         silent.add(socket);
@@ -115,9 +142,10 @@ async function acceptOne({ listen, onListening, signal }: ReceiveOptions): Promi
           resolve(socket);
         });
       });
-      server.listen({ fd });
-      onListening();
     });
+    server.listen({ fd });
+    onListening();
+    return await untilAborted(signal, accepted);
   } finally {
     for (const socket of silent) socket.destroy();
     server.close();
@@ -148,7 +176,9 @@ class RemoteMemory implements PageSource {
     this.gone.catch(() => undefined);
     const failed = (error?: Error) => {
       const why = error?.message ?? 'the connection has ended';
-      const lost = new UffdError('ERR_SERVER_GONE', `the source of the guest is gone: ${why}`);
+      // What it said that was wrong has a code of its own.
+      const code = error instanceof UffdError ? error.code : 'ERR_SERVER_GONE';
+      const lost = new UffdError(code, `the source of the guest is gone: ${why}`);
       reject(lost);
       for (const { reject: refuse } of this.#wanted.values()) refuse(lost);
       this.#wanted.clear();
@@ -165,17 +195,17 @@ class RemoteMemory implements PageSource {
     });
   }
 
-  async state(signal: AbortSignal): Promise<GuestState> {
-    const late = AbortSignal.timeout(STATE_MS);
-    const ended = new Promise<never>((_, reject) => {
-      signal.addEventListener('abort', () => {
-        reject(signal.reason as Error);
-      });
-      late.addEventListener('abort', () => {
-        reject(new UffdError('ERR_HANDOFF_REFUSED', `the source sent no guest within ${STATE_MS / 1000} s`));
-      });
+  async state(): Promise<GuestState> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const error = new UffdError('ERR_HANDOFF_REFUSED', `the source sent no guest within ${STATE_MS / 1000} s`);
+      timer = setTimeout(reject, STATE_MS, error);
     });
-    return Promise.race([this.#state, this.gone, ended]);
+    try {
+      return await Promise.race([this.#state, this.gone, late]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   read(target: Uint8Array, targetOffset: number, length: number, offset: number): Promise<void> {

@@ -54,7 +54,7 @@ export async function restoreGuest(options: RestoreOptions): Promise<RestoreRepo
   await using closing = new ClosingVm(kvm.createVm(), served);
   const { vm } = closing;
   using memory = GuestMemory.create(memoryKind, manifest.memory.sizeBytes, vm);
-  if (socket === undefined) loadMemory(snapshot.memoryPath, memory.mapping);
+  if (socket === undefined) await loadMemory(snapshot, memory.mapping, signal);
   else await served.handOver(socket, memory, options.mode, signal);
   vm.setMemory(memory.slot());
   const machine = new Machine(kvm, vm, { vcpus, onSerial: options.onSerial });

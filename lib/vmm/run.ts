@@ -1,12 +1,14 @@
 // A guest from its first instruction to its snapshot, or to its migration.
+import { addAbortListener } from 'node:events';
 import { UffdError } from '../errors.js';
 import { Kvm } from '../kvm/kvm.js';
+import type { Mapping } from '../memory/mapping.js';
 import { Entry, type GuestWork, Layout, guestProgram } from './guest-program.js';
 import { longMode, pageTables, registersAt } from './long-mode.js';
 import { Machine } from './machine.js';
-import { FORMAT, VERSION } from './manifest.js';
+import { FORMAT, type GuestState, VERSION } from './manifest.js';
 import { GuestMemory } from './memory-kind.js';
-import { type MigrateReport, mappedMemory, migrateGuest } from './migrate.js';
+import { type MigrateReport, connectDestination, mappedMemory, migrateGuest } from './migrate.js';
 import { prepareFolder, writeSnapshot } from './snapshot.js';
 import { takeVcpu } from './vcpu-snapshot.js';
 
@@ -51,8 +53,9 @@ export async function runGuest(options: RunOptions): Promise<RunReport> {
   checkSize(memoryBytes);
   if (vcpus < 1 || vcpus > MOST_VCPUS) throw new UffdError('ERR_OUT_OF_RANGE', `1 to ${MOST_VCPUS} vCPUs`);
   if (strideBytes < 8 || strideBytes % 8 !== 0) throw new UffdError('ERR_OUT_OF_RANGE', 'a stride is a multiple of 8');
-  if ('snapshot' in goal) prepareFolder(goal.snapshot);
   using kvm = Kvm.open();
+  // Before there is a guest that would have no place to go to.
+  using ending = 'snapshot' in goal ? snapshotIn(goal.snapshot, signal) : await moveTo(goal.to, signal);
   await using vm = kvm.createVm();
   using memory = GuestMemory.create('memfd', memoryBytes, vm);
   await memory.mapping.write(Layout.pageTables, pageTables(memoryBytes));
@@ -64,28 +67,56 @@ export async function runGuest(options: RunOptions): Promise<RunReport> {
     vcpu.specialRegisters = longMode(vcpu.specialRegisters);
     vcpu.registers = registersAt(Entry.fill, vcpu.id, work);
   }
-  const stop = () => void machine.stop(signal.reason as Error).catch(() => undefined);
-  signal.addEventListener('abort', stop);
+  const began = performance.now();
+  await runUnlessStopped(machine, signal);
+  const fillMs = performance.now() - began;
+  const indices = kvm.msrIndices();
+  const states = machine.vcpus.map((vcpu) => takeVcpu(vcpu, indices));
+  const guest = { format: FORMAT, version: VERSION, architecture: 'x64', work, vcpus: states } as const;
+  return { memoryBytes, vcpus, fillMs, end: await ending.take(guest, memory.mapping) };
+}
+
+async function runUnlessStopped(machine: Machine, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const listener = addAbortListener(signal, () => {
+    machine.stop(signal.reason as Error).catch(() => undefined);
+  });
   try {
-    const began = performance.now();
     await machine.run();
-    const filled = performance.now();
-    const indices = kvm.msrIndices();
-    const states = machine.vcpus.map((vcpu) => takeVcpu(vcpu, indices));
-    const rest = { format: FORMAT, version: VERSION, architecture: 'x64', work, vcpus: states } as const;
-    const end =
-      'snapshot' in goal
-        ? { ...writeSnapshot(goal.snapshot, memory.mapping, rest), snapshotMs: performance.now() - filled }
-        : await migrateGuest({
-            guest: { ...rest, memory: { sizeBytes: memoryBytes } },
-            memory: mappedMemory(memory.mapping),
-            to: goal.to,
-            signal,
-          });
-    return { memoryBytes, vcpus, fillMs: filled - began, end };
   } finally {
-    signal.removeEventListener('abort', stop);
+    listener[Symbol.dispose]();
   }
+}
+
+/** What becomes of a guest that has filled its memory. */
+interface Ending extends Disposable {
+  take(guest: Omit<GuestState, 'memory'>, mapping: Mapping): Promise<RunReport['end']>;
+}
+
+function snapshotIn(folder: string, signal: AbortSignal): Ending {
+  prepareFolder(folder);
+  return {
+    async take(guest, mapping) {
+      const began = performance.now();
+      const written = await writeSnapshot(folder, mapping, guest, signal);
+      return { ...written, snapshotMs: performance.now() - began };
+    },
+    [Symbol.dispose]: () => undefined,
+  };
+}
+
+async function moveTo(path: string, signal: AbortSignal): Promise<Ending> {
+  const to = await connectDestination(path);
+  return {
+    take: (rest, mapping) =>
+      migrateGuest({
+        guest: { ...rest, memory: { sizeBytes: mapping.lengthBytes } },
+        memory: mappedMemory(mapping),
+        to,
+        signal,
+      }),
+    [Symbol.dispose]: () => void to.destroy(),
+  };
 }
 
 function checkSize(memoryBytes: number): void {

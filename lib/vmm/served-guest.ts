@@ -24,6 +24,11 @@ export class ServedMemory implements Disposable {
   #done: Promise<unknown> = Promise.resolve();
   region: Region | undefined;
 
+  /** Before there is something to register. @throws KernelError with the remedy when it is not permitted */
+  open(): Userfaultfd {
+    return (this.#userfaultfd ??= Userfaultfd.open());
+  }
+
   /** Registers it and hands it to the fault server at a socket. */
   async handOver(socket: string, memory: GuestMemory, mode: LazyMode | undefined, signal: AbortSignal): Promise<void> {
     const { mapping, file } = memory;
@@ -57,9 +62,9 @@ export class ServedMemory implements Disposable {
 
   #register(memory: GuestMemory, mode: LazyMode | undefined): Userfaultfd {
     const modes = registerModes(memory.kind, mode ?? (memory.file === undefined ? 'missing' : 'minor'));
-    this.#userfaultfd = Userfaultfd.open();
-    this.region = memory.register(this.#userfaultfd, modes);
-    return this.#userfaultfd;
+    const userfaultfd = this.open();
+    this.region = memory.register(userfaultfd, modes);
+    return userfaultfd;
   }
 
   async poison(): Promise<void> {

@@ -1,22 +1,33 @@
 // A snapshot on disk: DIR/manifest.json, and the memory file it names. Written so that a crash leaves the old one or the
 // new one: the memory first, under a name of its own, and the manifest last, by renaming it into place.
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, fstatSync, mkdirSync, openSync, readFileSync, readdirSync } from 'node:fs';
-import { ftruncateSync, readSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { UffdError, messageOf } from '../errors.js';
 import type { Mapping } from '../memory/mapping.js';
-import { type FileIdentity, type Manifest, invalid, manifestText, parseManifest } from './manifest.js';
+import { type Manifest, invalid, manifestText, parseManifest } from './manifest.js';
+import { type CheckedFile, MemoryFile, forEachChunk, hashFile, identityOf, sameFile } from './memory-file.js';
 
 const MANIFEST = 'manifest.json';
 const MEMORY = /^memory-[0-9a-f]{16}$/;
-const CHUNK_BYTES = 4 * 2 ** 20;
 const PAGE = 4096;
 
 /** A snapshot that has been checked: what `restore` works from. */
-export interface OpenedSnapshot {
+export interface OpenedSnapshot extends CheckedFile {
   readonly manifest: Manifest;
-  readonly memoryPath: string;
   /** Whether the memory had to be hashed: it is not the very file that was written here. */
   readonly hashed: boolean;
 }
@@ -33,26 +44,34 @@ export function prepareFolder(folder: string): void {
   }
 }
 
-/** Writes the memory and then the manifest; what was in the folder before is deleted at the end. */
-export function writeSnapshot(
+/** Writes the memory and then the manifest; what was in the folder before is deleted at the end, and stays on an error. */
+export async function writeSnapshot(
   folder: string,
   mapping: Mapping,
   rest: Omit<Manifest, 'memory'>,
-): { sha256: string; writtenBytes: number } {
+  signal?: AbortSignal,
+): Promise<{ sha256: string; writtenBytes: number }> {
   prepareFolder(folder);
   const file = `memory-${randomBytes(8).toString('hex')}`;
-  const { sha256, writtenBytes, identity } = writeMemory(join(folder, file), mapping);
-  const manifest: Manifest = { ...rest, memory: { file, sizeBytes: mapping.lengthBytes, sha256, identity } };
-  const temporary = join(folder, `${MANIFEST}.new`);
-  writeFileSync(temporary, manifestText(manifest));
-  syncPath(temporary);
+  const manifest = join(folder, `${MANIFEST}.new`);
+  let written;
+  try {
+    written = await writeMemory(join(folder, file), mapping, signal);
+    const { sha256, identity } = written;
+    const whole: Manifest = { ...rest, memory: { file, sizeBytes: mapping.lengthBytes, sha256, identity } };
+    writeFileSync(manifest, manifestText(whole));
+    syncPath(manifest);
+  } catch (error) {
+    for (const path of [manifest, join(folder, file)]) rmSync(path, { force: true });
+    throw error;
+  }
   // The name of the memory file must be on disk before the manifest that needs it.
   syncPath(folder);
-  renameSync(temporary, join(folder, MANIFEST));
+  renameSync(manifest, join(folder, MANIFEST));
   syncPath(folder);
   syncPath(dirname(resolve(folder)));
   for (const name of readdirSync(folder)) if (MEMORY.test(name) && name !== file) rmSync(join(folder, name));
-  return { sha256, writtenBytes };
+  return { sha256: written.sha256, writtenBytes: written.writtenBytes };
 }
 
 /**
@@ -60,9 +79,12 @@ export function writeSnapshot(
  * snapshot was made: same file, same times. The memory of any other one is hashed.
  * @throws UffdError ERR_SNAPSHOT_INVALID with the reason
  */
-export function openSnapshot(folder: string, options: { verify?: boolean } = {}): OpenedSnapshot {
+export async function openSnapshot(
+  folder: string,
+  options: { verify?: boolean; signal?: AbortSignal } = {},
+): Promise<OpenedSnapshot> {
   const manifest = parseManifest(readManifest(folder));
-  const { file, sizeBytes, sha256, identity } = manifest.memory;
+  const { file, sizeBytes, sha256, identity: written } = manifest.memory;
   if (!MEMORY.test(file)) throw invalid(`its memory file has no such name: ${file}`);
   const memoryPath = join(folder, file);
   let fd;
@@ -72,29 +94,27 @@ export function openSnapshot(folder: string, options: { verify?: boolean } = {})
     throw invalid(messageOf(error));
   }
   try {
-    const now = fstatSync(fd);
-    if (now.size !== sizeBytes) {
-      throw invalid(`its memory file has ${now.size} bytes instead of ${sizeBytes}: truncated, or half written`);
+    const { size } = fstatSync(fd);
+    if (size !== sizeBytes) {
+      throw invalid(`its memory file has ${size} bytes instead of ${sizeBytes}: truncated, or half written`);
     }
-    const untouched = sameFile(identity, identityOf(fd));
-    const hashed = options.verify === true || !untouched;
-    if (hashed && hashFile(fd, sizeBytes) !== sha256) throw invalid('its memory is corrupt: the hash is another');
-    return { manifest, memoryPath, hashed };
+    // Before hashing: what is written from here on changes it.
+    const identity = identityOf(fd);
+    const hashed = options.verify === true || !sameFile(written, identity);
+    if (hashed && (await hashFile(fd, sizeBytes, options.signal)) !== sha256)
+      throw invalid('its memory is corrupt: the hash is another');
+    return { manifest, memoryPath, identity, hashed };
   } finally {
     closeSync(fd);
   }
 }
 
-/** The whole memory file into a mapping. */
-export function loadMemory(memoryPath: string, mapping: Mapping): void {
-  const fd = openSync(memoryPath, 'r');
-  try {
-    forEachChunk(mapping.lengthBytes, (at, bytes) => {
-      readFully(fd, Buffer.from(mapping.view(at, bytes)), at);
-    });
-  } finally {
-    closeSync(fd);
-  }
+/** The whole memory file into a mapping. @throws UffdError ERR_SOURCE_CHANGED */
+export async function loadMemory(snapshot: CheckedFile, mapping: Mapping, signal?: AbortSignal): Promise<void> {
+  using file = new MemoryFile(snapshot);
+  await forEachChunk(mapping.lengthBytes, signal, (at, bytes) => {
+    file.read(Buffer.from(mapping.view(at, bytes)), at);
+  });
 }
 
 function readManifest(folder: string): string {
@@ -106,22 +126,19 @@ function readManifest(folder: string): string {
 }
 
 /** Sparse: pages of zeroes stay holes. */
-function writeMemory(path: string, mapping: Mapping) {
+async function writeMemory(path: string, mapping: Mapping, signal: AbortSignal | undefined) {
   const hash = createHash('sha256');
   const fd = openSync(path, 'wx', 0o600);
   let writtenBytes = 0;
   try {
     ftruncateSync(fd, mapping.lengthBytes);
-    forEachChunk(mapping.lengthBytes, (at, bytes) => {
+    await forEachChunk(mapping.lengthBytes, signal, (at, bytes) => {
       const chunk = Buffer.from(mapping.view(at, bytes));
       hash.update(chunk);
       writtenBytes += writeUnlessZero(fd, chunk, at);
     });
     fsyncSync(fd);
     return { sha256: hash.digest('hex'), writtenBytes, identity: identityOf(fd) };
-  } catch (error) {
-    rmSync(path, { force: true });
-    throw error;
   } finally {
     closeSync(fd);
   }
@@ -142,38 +159,6 @@ function writeUnlessZero(fd: number, chunk: Buffer, at: number): number {
     from = to + PAGE;
   }
   return written;
-}
-
-function hashFile(fd: number, sizeBytes: number): string {
-  const hash = createHash('sha256');
-  const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, sizeBytes));
-  forEachChunk(sizeBytes, (at, bytes) => {
-    const chunk = buffer.subarray(0, bytes);
-    readFully(fd, chunk, at);
-    hash.update(chunk);
-  });
-  return hash.digest('hex');
-}
-
-function readFully(fd: number, buffer: Buffer, at: number): void {
-  for (let done = 0; done < buffer.length;) {
-    const read = readSync(fd, buffer, done, buffer.length - done, at + done);
-    if (read === 0) throw invalid('its memory file became shorter while it was read');
-    done += read;
-  }
-}
-
-function forEachChunk(sizeBytes: number, use: (at: number, bytes: number) => void): void {
-  for (let at = 0; at < sizeBytes; at += CHUNK_BYTES) use(at, Math.min(CHUNK_BYTES, sizeBytes - at));
-}
-
-function identityOf(fd: number): FileIdentity {
-  const { dev, ino, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });
-  return { device: `${dev}`, inode: `${ino}`, mtimeNs: `${mtimeNs}`, ctimeNs: `${ctimeNs}` };
-}
-
-function sameFile(before: FileIdentity, now: FileIdentity): boolean {
-  return (Object.keys(before) as (keyof FileIdentity)[]).every((key) => before[key] === now[key]);
 }
 
 function syncPath(path: string): void {

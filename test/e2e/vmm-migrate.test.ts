@@ -22,7 +22,7 @@ beforeAll(async () => {
   if (lacks('kvm', 'uffd', 'uffd-minor')) return;
   const run = ['vmm', 'run', '--memory', '16M', '--vcpus', '2', '--snapshot', snapshotFolder, '--json'];
   checksum = (JSON.parse((await uffd(run)).stdout) as { checksum: string }).checksum;
-  snapshot = openSnapshot(snapshotFolder);
+  snapshot = await openSnapshot(snapshotFolder);
   await uffd(['vmm', 'run', '--memory', '64M', '--vcpus', '2', '--snapshot', largeFolder]);
 });
 
@@ -131,7 +131,7 @@ describe('receive', () => {
 
   test('over a slow link, a page that a vCPU waits for comes long before its turn', async () => {
     const { socket, output, ended } = await receiver();
-    const big = openSnapshot(largeFolder);
+    const big = await openSnapshot(largeFolder);
     const { memory, work } = big.manifest;
     // Verifying begins near the end of the memory, where the stream comes last.
     const words = Math.floor((memory.sizeBytes * 7) / 8 / work.strideBytes);

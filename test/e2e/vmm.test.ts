@@ -72,11 +72,11 @@ describe('run', () => {
   });
 
   test.each([
-    [['--memory', '3M'], 1, /memory is 4M to 3G, in steps of 2M/],
-    [['--memory', '4G'], 1, /memory is 4M to 3G/],
+    [['--memory', '3M'], 2, /Give 4M to 3G, in steps of 2M/],
+    [['--memory', '4G'], 2, /Give 4M to 3G/],
     [['--memory', 'much'], 2, /--memory/],
     [['--vcpus', '5'], 2, /--vcpus/],
-    [['--stride', '12'], 1, /a stride is a multiple of 8/],
+    [['--stride', '12'], 2, /Give a multiple of 8/],
   ])('%j is refused', async (args, status, reason) => {
     const { code, stderr } = await uffd(['vmm', 'run', '--snapshot', join(folder, 'never'), ...args]);
     expect(stderr).toMatch(reason);
@@ -161,7 +161,8 @@ describe('restore', () => {
   });
 
   test.each([
-    [['--memory-kind', 'anon', '--mode', 'minor'], 1, /anon memory has no minor faults/],
+    [['--memory-kind', 'anon', '--mode', 'minor'], 2, /--memory-kind anon has no --mode minor/],
+    [['--eager', '--mode', 'missing'], 2, /cannot be used with option '--mode/],
     [['--lazy', '--eager'], 2, /cannot be used with/],
     [['--mode', 'wp'], 2, /Allowed choices are minor, missing/],
     [['--vcpus', '0'], 2, /--vcpus/],

@@ -1,6 +1,7 @@
 // `uffd vmm migrate` and `uffd vmm receive`: a guest goes on in another process while its memory still comes.
 import type { Command } from 'commander';
-import { migrateGuest, snapshotMemory } from '../../vmm/migrate.js';
+import { MemoryFile } from '../../vmm/memory-file.js';
+import { connectDestination, migrateGuest, snapshotMemory } from '../../vmm/migrate.js';
 import { receiveGuest } from '../../vmm/receive.js';
 import { openSnapshot } from '../../vmm/snapshot.js';
 import { ExitCode, onStopRequest } from '../exit.js';
@@ -21,9 +22,10 @@ export function addMigrate(vmm: Command): void {
     .option('--quiet', 'no log lines', false)
     .action(async (folder: string, options: Output & { to: string }) => {
       const report = await stoppable(async (signal) => {
-        const snapshot = openSnapshot(folder);
-        using memory = snapshotMemory(snapshot);
-        return await migrateGuest({ guest: snapshot.manifest, memory, to: options.to, signal });
+        const snapshot = await openSnapshot(folder, { signal });
+        using file = new MemoryFile(snapshot);
+        const to = await connectDestination(options.to);
+        return await migrateGuest({ guest: snapshot.manifest, memory: snapshotMemory(file), to, signal });
       });
       const { pages, pagesSent, durationMs } = report;
       say(options, report, `${pagesSent} of ${pages} pages sent in ${durationMs.toFixed(0)} ms`);

@@ -7,6 +7,7 @@ import { UffdError } from '../../errors.js';
 import type { GuestMemoryKind, LazyMode } from '../../vmm/memory-kind.js';
 import { type RestoreReport, restoreGuest } from '../../vmm/restore.js';
 import { MOST_VCPUS } from '../../vmm/run.js';
+import { checkUnchanged } from '../../vmm/memory-file.js';
 import { openSnapshot } from '../../vmm/snapshot.js';
 import { Child } from '../children.js';
 import { ExitCode, onStopRequest } from '../exit.js';
@@ -41,7 +42,11 @@ export function addRestore(vmm: Command): void {
     .description('go on with the guest of a snapshot; its memory comes when it is touched, from a fault server')
     .argument('<folder>', 'the snapshot')
     .option('--lazy', 'memory when it is touched: the default', false)
-    .addOption(new Option('--eager', 'all memory before the guest goes on').default(false).conflicts('lazy'))
+    .addOption(
+      new Option('--eager', 'all memory before the guest goes on')
+        .default(false)
+        .conflicts(['lazy', 'mode', 'socket', 'faultAround']),
+    )
     .addOption(
       new Option('--mode <mode>', 'how missing pages come (default: minor where the memory has it)').choices([
         'minor',
@@ -58,12 +63,19 @@ export function addRestore(vmm: Command): void {
       'processors that share the rest of the work (default: as at the run)',
       wholeNumber(1, MOST_VCPUS),
     )
-    .option('--socket <path>', 'a fault server that serves the memory file already (default: one is started)')
+    .addOption(
+      new Option(
+        '--socket <path>',
+        'a fault server that serves the memory file already (default: one is started)',
+      ).conflicts('faultAround'),
+    )
     .option('--fault-around <pages>', 'pages brought along with a fault', wholeNumber(1, 2 ** 20), 64)
     .option('--verify', 'hash all of the memory file first, even one that nobody has written to', false)
     .option('--json', 'one JSON object on stdout', false)
     .option('--quiet', 'no log lines', false)
-    .action(async (folder: string, options: RestoreCommandOptions) => {
+    .action(async (folder: string, options: RestoreCommandOptions, command: Command) => {
+      if (options.memoryKind === 'anon' && options.mode === 'minor')
+        command.error('error: --memory-kind anon has no --mode minor: no other process can write to private memory');
       const report = await restore(folder, options);
       if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
       else if (!options.quiet) process.stderr.write(`uffd vmm: ${readable(report)}\n`);
@@ -76,8 +88,10 @@ async function restore(folder: string, options: RestoreCommandOptions): Promise<
   const forget = onStopRequest((why) => {
     stop.abort(new Error(`stopped by ${why}`));
   }, false);
-  const snapshot = openSnapshot(folder, { verify: options.verify });
+  const snapshot = await openSnapshot(folder, { verify: options.verify, signal: stop.signal });
   await using server = options.eager ? undefined : await Server.start(snapshot.memoryPath, options, stop.signal);
+  // The server has opened what was checked, and notices itself what changes from here on.
+  if (server !== undefined) checkUnchanged(snapshot);
   const serial = new Serial(options.json);
   const opened = performance.now();
   const report = await restoreGuest({

@@ -31,7 +31,7 @@ export function addRun(vmm: Command): void {
       new Option('--to <path>', 'no snapshot: the guest goes on where uffd vmm receive listens').conflicts('snapshot'),
     )
     .option('--vcpus <n>', 'processors of the guest', wholeNumber(1, MOST_VCPUS), 1)
-    .option('--stride <bytes>', 'from one word the guest writes to the next', wholeNumber(8, 2 ** 30), DEFAULT_STRIDE)
+    .option('--stride <bytes>', 'from one word the guest writes to the next', guestStride, DEFAULT_STRIDE)
     .option('--json', 'one JSON object on stdout', false)
     .option('--quiet', 'no log lines', false)
     .action(async (options: RunCommandOptions) => {
@@ -59,6 +59,12 @@ function guestMemory(text: string): number {
   const bytes = byteCount(text);
   if (bytes < 4 * MIB || bytes > 3072 * MIB || bytes % (2 * MIB) !== 0)
     throw new InvalidArgumentError('Give 4M to 3G, in steps of 2M.');
+  return bytes;
+}
+
+function guestStride(text: string): number {
+  const bytes = wholeNumber(8, 2 ** 30)(text);
+  if (bytes % 8 !== 0) throw new InvalidArgumentError('Give a multiple of 8.');
   return bytes;
 }
 
