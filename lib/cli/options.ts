@@ -33,12 +33,17 @@ export function address(text: string): { host: string; port: number } {
   return { host: match?.groups?.['host']?.replace(/^\[|\]$/g, '') ?? '127.0.0.1', port };
 }
 
+/** Of a timer, in Node and in the kernel's interfaces it uses. */
+const MOST_MS = 2 ** 31 - 1;
+
 /** `10s`, `500ms`, `2m`; a bare number is seconds. As milliseconds. */
 export function duration(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);
   if (match === null) throw new InvalidArgumentError('Give a time such as 500ms, 10s or 2m.');
   const scale = { ms: 1, s: 1000, m: 60_000 }[(match[2] ?? 's') as 'ms' | 's' | 'm'];
-  return Math.round(Number(match[1]) * scale);
+  const milliseconds = Math.round(Number(match[1]) * scale);
+  if (milliseconds > MOST_MS) throw new InvalidArgumentError('Give 24 days (35791m) at most.');
+  return milliseconds;
 }
 
 export function cpuList(text: string): number[] {

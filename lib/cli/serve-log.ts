@@ -1,5 +1,5 @@
 // What `uffd serve` says: a line for each change of state, as text or as JSON.
-import { writeSync, closeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { UffdError, messageOf } from '../errors.js';
 
 export type ServeEvent = { event: string } & Record<string, unknown>;
@@ -26,11 +26,11 @@ function text({ event, ...details }: ServeEvent): string {
   return [event, ...shown.map(([key, value]) => `${key} ${value as string | number}`)].join(', ');
 }
 
-/** Tells a supervisor that we are listening: a line on a descriptor it gave us. */
+/** Tells a supervisor that we are listening: a line on a descriptor it gave us, which is closed unless it is a standard one. */
 export function reportReady(fd: number): void {
   try {
     writeSync(fd, 'ready\n');
-    closeSync(fd);
+    if (fd > 2) closeSync(fd);
   } catch (error) {
     throw new UffdError('ERR_INVALID_ARGUMENT', `--ready-fd ${fd}: ${messageOf(error)}`, { cause: error });
   }

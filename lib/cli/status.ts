@@ -1,4 +1,5 @@
 // `uffd serve --status --socket PATH`: what a running server says of itself.
+import { existsSync } from 'node:fs';
 import { askStatus } from '../transports/status-request.js';
 import { ExitCode } from './exit.js';
 
@@ -13,7 +14,8 @@ interface SessionStatus {
 
 export async function showStatus({ socket, json }: { socket: readonly string[]; json: boolean }): Promise<number> {
   for (const pair of socket) {
-    const path = pair.split('=')[0]!;
+    // As it was served: PATH=FILE, or a path with a = in it.
+    const path = existsSync(pair) ? pair : pair.split('=')[0]!;
     const status = await askStatus(path);
     process.stdout.write(json ? `${JSON.stringify(status)}\n` : text(path, status));
   }

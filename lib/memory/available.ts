@@ -29,10 +29,10 @@ export function availableBytes(): number {
   return Math.min(Number(kibibytes) * 1024, ...left);
 }
 
-/** `/a`, `/a/b` of `/a/b`. */
+/** Nothing, `/a`, `/a/b` of `/a/b`: in a container, what is mounted may be the limited cgroup itself. */
 function withAncestors(path: string): string[] {
   const names = path.split('/').filter((name) => name !== '');
-  return names.map((_, i) => `/${names.slice(0, i + 1).join('/')}`);
+  return ['', ...names.map((_, i) => `/${names.slice(0, i + 1).join('/')}`)];
 }
 
 function leftIn(folder: string, { limit, current, reclaimable }: (typeof versions)[number]): number {

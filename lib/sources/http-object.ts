@@ -23,7 +23,7 @@ const MAX_BACKOFF_MS = 2000;
 /** What an attempt may take in all, however lively its connection is, in times of `timeoutMs`. */
 const ATTEMPT_TIMEOUTS = 3;
 /** Too busy, or not for long: worth another attempt. */
-const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
+const isPassing = (status: number) => status >= 500 || [408, 425, 429].includes(status);
 
 /** A failure that another attempt cannot mend. */
 class Final extends Error {
@@ -43,7 +43,7 @@ export async function pinObject(url: string, limits: HttpLimits, agent: Agent): 
   return attempted(displayUrl(url), limits, async () => {
     const { status, headers, body } = await get(url, { range: 'bytes=0-0' }, limits, agent);
     await body.dump();
-    if (PASSING.has(status)) throw new Error(`HTTP status ${status}`);
+    if (isPassing(status)) throw new Error(`HTTP status ${status}`);
     if (status !== 206) throw invalid(status === 200 ? 'its server knows no ranges' : `HTTP status ${status}`);
     const sizeBytes = Number(/^bytes 0-0\/(\d+)$/.exec(headers['content-range'] ?? '')?.[1] ?? NaN);
     if (!Number.isSafeInteger(sizeBytes)) throw invalid('its server does not tell its size');
@@ -105,7 +105,7 @@ export async function readRange(
 }
 
 function problemOf(status: number, headers: Headers, etag: string, range: string): Error | undefined {
-  if (PASSING.has(status)) return new Error(`HTTP status ${status}`);
+  if (isPassing(status)) return new Error(`HTTP status ${status}`);
   const changed = (how: string) => new Final('ERR_SOURCE_CHANGED', `has changed since it was opened (${how})`);
   if (status === 404 || status === 410 || status === 412 || status === 416) return changed(`HTTP status ${status}`);
   if (status !== 206) return invalid(`HTTP status ${status}`);

@@ -6,6 +6,7 @@ import type { Mapping } from '../memory/mapping.js';
 import { Memfd } from '../memory/memfd.js';
 import { native } from '../native/load.js';
 import type { Userfaultfd } from '../userfaultfd/userfaultfd.js';
+import { CLONES_GREETING } from './clones.js';
 import { Connection } from './connection.js';
 import type { WireMapping } from './mappings.js';
 
@@ -86,7 +87,9 @@ class MessageReader {
       this.deliver();
     };
     connection.onData((chunk) => {
-      this.#text += Buffer.from(chunk.bytes).toString('utf8');
+      // A server of clones gives everybody their memory first, and then refuses this handshake, which brings memory.
+      for (const descriptor of chunk.descriptors) native().closeFd(descriptor);
+      this.#text = (this.#text + Buffer.from(chunk.bytes).toString('utf8')).replace(CLONES_GREETING, '');
       const lines = this.#text.split('\n');
       this.#text = lines.pop() ?? '';
       for (const line of lines) this.#queue.push(JSON.parse(line) as ServerMessage);

@@ -6,6 +6,7 @@ import { kindOf, memoryKinds } from '../memory/kinds/kinds.js';
 import { pageSize } from '../memory/page-size.js';
 import type { NativeFdWatcher, NativeUnixSocket } from '../native/contract.js';
 import { native } from '../native/load.js';
+import { inRange } from '../server/fault-server-options.js';
 import type { FaultServer } from '../server/fault-server.js';
 import { Connection } from './connection.js';
 import { checkMemory, checkUserfaultfd } from './descriptors.js';
@@ -76,9 +77,10 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   #watcher: NativeFdWatcher | undefined;
   #closed = false;
 
-  /** Listens from here on. @throws UffdError ERR_SOCKET_IN_USE, KernelError of bind(2) */
+  /** Listens from here on. @throws UffdError ERR_SOCKET_IN_USE, ERR_OUT_OF_RANGE, KernelError of bind(2) */
   constructor(server: FaultServer, options: ListenerOptions) {
     super();
+    inRange('handshakeTimeoutMs', options.handshakeTimeoutMs ?? 0, 0, 2 ** 31 - 1);
     this.#server = server;
     this.#options = options;
     this.path = options.path;

@@ -34,7 +34,7 @@ export interface UserfaultfdOptions {
 
 /** How an iteration can be ended. */
 export interface ReadOptions {
-  /** Ends the iteration; unread faults stay queued in the kernel. */
+  /** Ends the iteration, which throws its reason; what was not consumed is the first of the next iteration. */
   readonly signal?: AbortSignal;
 }
 
@@ -296,7 +296,7 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
   }
 
   /**
-   * One event after the other. One consumer at a time; ends when the object is closed or the signal aborts. Events that
+   * One event after the other. One consumer at a time; ends when the object is closed, and throws when the signal aborts. Events that
    * were not consumed are the first of the next iteration.
    */
   async *events(options: ReadOptions = {}): AsyncGenerator<FaultEvent, void, undefined> {

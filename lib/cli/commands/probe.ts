@@ -32,10 +32,26 @@ export function addProbe(program: Command): void {
     .option('--verbose', 'every probe, with its evidence', false)
     .addOption(new Option('--json', 'one JSON object on stdout (docs/probe.md)').default(false).conflicts('markdown'))
     .option('--markdown', 'a table to paste into an issue', false)
-    .option('--list', 'the probes, without asking', false)
-    .option('--explain <id>', 'what a probe asks, and what each answer means', known)
-    .option('--require <ids>', 'ask these alone; exit status 1 unless all of them are yes', list)
-    .option('--diff <file>', 'what is not as in this report of --json; exit status 0 either way', earlier)
+    .addOption(
+      new Option('--list', 'the probes, without asking')
+        .default(false)
+        .conflicts(['explain', 'json', 'markdown', 'diff']),
+    )
+    .addOption(
+      new Option('--explain <id>', 'what a probe asks, and what each answer means')
+        .argParser(known)
+        .conflicts(['json', 'markdown', 'diff']),
+    )
+    .addOption(
+      new Option('--require <ids>', 'ask these alone; exit status 1 unless all of them are yes')
+        .argParser(list)
+        .conflicts(['only', 'list', 'explain', 'diff']),
+    )
+    .addOption(
+      new Option('--diff <file>', 'what is not as in this report of --json; exit status 0 either way')
+        .argParser(earlier)
+        .conflicts('markdown'),
+    )
     .addHelpText('after', '\nIt changes nothing on the host, and runs as any user.')
     .action(async (options: ProbeCommandOptions) => {
       process.exitCode = ExitCode.ok;

@@ -140,6 +140,7 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
   const serving = new Serving();
   const closing: (() => void | Promise<void>)[] = [];
   try {
+    const places = [];
     for (const { path, sockets, clones } of snapshots) {
       const sets = await workingSets(path, options, log);
       const served = clones
@@ -154,10 +155,12 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
       reportServer(served.server, log, () => {
         serving.stopListening();
       });
-      for (const socket of sockets) reportListener(serving.listen(served, socket, options), log);
+      places.push(...sockets.map((socket) => ({ served, socket })));
     }
     await watch(serving, options, log, closing);
+    // Nobody can come before all is ready, nor before a signal means to complete them.
     const stopped = stopRequest(options.exitOnStdinClose, serving);
+    for (const { served, socket } of places) reportListener(serving.listen(served, socket, options), log);
     for (const { listener, file, source } of serving.all()) {
       log.say({ event: 'listening', socket: listener.path, file, sizeBytes: source.sizeBytes });
     }
