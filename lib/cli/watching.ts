@@ -1,10 +1,12 @@
 // `--metrics ADDR` and `--trace FILE`: what can be seen of a server while it serves.
 import { type WriteStream, createWriteStream } from 'node:fs';
 import { once } from 'node:events';
+import { UffdError, messageOf } from '../errors.js';
 import { type Address, MetricsEndpoint } from '../observe/endpoint.js';
 import { exposition } from '../observe/exposition.js';
 import { ServerMetrics, merged, processFamilies } from '../observe/metrics.js';
 import type { FaultServer } from '../server/fault-server.js';
+import type { HandoffListener } from '../transports/handoff-listener.js';
 import type { ServeLog } from './serve-log.js';
 import type { Served } from './serving.js';
 
@@ -15,16 +17,42 @@ export interface WatchingOptions {
   readonly trace?: string;
 }
 
-export async function startMetrics(served: readonly Served[], address: Address): Promise<MetricsEndpoint> {
-  const all = served.map(({ server, file, listeners }) => {
-    const metrics = new ServerMetrics(server, file);
-    for (const listener of listeners) metrics.watch(listener);
-    return metrics;
-  });
-  return MetricsEndpoint.start(address, async () => {
-    const families = await Promise.all(all.map((metrics) => metrics.families()));
-    return exposition([...merged(families.flat()), ...processFamilies()]);
-  });
+/** The metrics of all that is served, at one address. */
+export class Metrics {
+  readonly #endpoint: MetricsEndpoint;
+  readonly #byServer: ReadonlyMap<FaultServer, ServerMetrics>;
+
+  private constructor(endpoint: MetricsEndpoint, byServer: ReadonlyMap<FaultServer, ServerMetrics>) {
+    this.#endpoint = endpoint;
+    this.#byServer = byServer;
+  }
+
+  /** @throws UffdError ERR_INVALID_ARGUMENT when the address cannot be had */
+  static async start(served: readonly Served[], address: Address): Promise<Metrics> {
+    const byServer = new Map(served.map(({ server, file }) => [server, new ServerMetrics(server, file)]));
+    try {
+      const endpoint = await MetricsEndpoint.start(address, async () => {
+        const families = await Promise.all(Array.from(byServer.values(), (metrics) => metrics.families()));
+        return exposition([...merged(families.flat()), ...processFamilies()]);
+      });
+      return new Metrics(endpoint, byServer);
+    } catch (error) {
+      throw new UffdError('ERR_INVALID_ARGUMENT', `--metrics: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  get url(): string {
+    return this.#endpoint.url;
+  }
+
+  /** Counts the clients that are turned away there. */
+  watch(server: FaultServer, listener: HandoffListener): void {
+    this.#byServer.get(server)?.watch(listener);
+  }
+
+  close(): Promise<void> {
+    return this.#endpoint.close();
+  }
 }
 
 /** Appends the faults of all servers to a file, a JSON object a line. */
@@ -58,7 +86,8 @@ export class TraceWriter {
     this.#write();
     if (this.#stream.errored !== null) return;
     this.#stream.end();
-    await Promise.race([once(this.#stream, 'close'), once(this.#stream, 'error')]);
+    // An error has been told of.
+    await once(this.#stream, 'close').catch(() => undefined);
   }
 
   #write(): void {

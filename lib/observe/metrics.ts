@@ -22,6 +22,8 @@ export class ServerMetrics {
   readonly #server: FaultServer;
   readonly #labels: Labels;
   readonly #ended: SessionCounters = { faults: 0, filledPages: 0, zeroPages: 0, poisonedPages: 0, fetches: 0 };
+  /** What each session was last heard to have: of one whose worker is held, or that moves, nothing is told meanwhile. */
+  readonly #last = new Map<number, SessionSummary>();
   readonly #unserved: Record<FailurePolicy, number> = { poison: 0, kill: 0, stall: 0 };
   #attached = 0;
   #refused = 0;
@@ -36,8 +38,11 @@ export class ServerMetrics {
     server.on('parked', () => this.#parked++);
     server.on('unserved', (_, action) => this.#unserved[action]++);
     server.on('source-failed', () => (this.#sourceFailed = 1));
-    server.on('detached', (_, __, stats) => {
-      for (const key of keysOf(counters)) this.#ended[key] += stats[key];
+    server.on('detached', (session, _, stats) => {
+      const last = this.#last.get(session);
+      this.#last.delete(session);
+      // One that could not go on at another worker is told of without numbers.
+      for (const key of keysOf(counters)) this.#ended[key] += Math.max(stats[key], last?.[key] ?? 0);
     });
   }
 
@@ -51,7 +56,7 @@ export class ServerMetrics {
     const one = (value: number): Sample[] => [{ labels, value }];
     const total = (key: keyof SessionCounters) =>
       summaries.reduce((sum, summary) => sum + summary[key], this.#ended[key]);
-    const waiting = summaries.reduce((sum, summary) => sum + summary.waiting.length, 0);
+    const waiting = summaries.reduce((sum, { waitingPages }) => sum + waitingPages, 0);
     const unserved = keysOf(this.#unserved).map((action) => ({
       labels: { ...labels, action },
       value: this.#unserved[action],
@@ -63,7 +68,7 @@ export class ServerMetrics {
       counter('uffd_parked_total', 'Sessions of which nothing more was answered.', one(this.#parked)),
       gauge('uffd_faults_waiting', 'Faults that could not be answered yet.', one(waiting)),
       counter('uffd_unserved_total', 'Faults that were not answered in time, by what was done.', unserved),
-      gauge('uffd_source_failed', '1 once the snapshot can no longer be trusted.', one(this.#sourceFailed)),
+      gauge('uffd_source_failed', 'Above 0 once the snapshot can no longer be trusted.', one(this.#sourceFailed)),
       ...keysOf(counters).map((key) => counter(counters[key][0], counters[key][1], one(total(key)))),
       this.#answerSeconds(),
     ];
@@ -87,14 +92,19 @@ export class ServerMetrics {
     return { counts, sumMs: perWorker.reduce((sum, { histogram }) => sum + histogram.sumMs, 0) };
   }
 
-  /** Of a worker that does not answer nothing is known: an error, not a counter that goes back. */
+  /** Of every session there is. Of a worker that does not answer, and is not held, nothing is known: an error. */
   async #summaries(): Promise<SessionSummary[]> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(reject, ANSWER_MS, new Error('a serving worker does not answer'));
     });
     try {
-      return await Promise.race([this.#server.summaries(), late]);
+      for (const summary of await Promise.race([this.#server.summaries(), late]))
+        this.#last.set(summary.session, summary);
+      // One that ended meanwhile is among the ended already.
+      const there = new Set(this.#server.sessions);
+      for (const session of this.#last.keys()) if (!there.has(session)) this.#last.delete(session);
+      return [...this.#last.values()];
     } finally {
       clearTimeout(timer);
     }
@@ -111,15 +121,19 @@ export function processFamilies(): Family[] {
   ];
 }
 
-/** The same family of several servers is one family. */
+/** The same family of several servers is one family; of one file (its clones have a server of their own), the sum. */
 export function merged(families: readonly Family[]): Family[] {
-  const byName = new Map<string, Family>();
+  const byName = new Map<string, { family: Family; samples: Map<string, Sample> }>();
   for (const family of families) {
-    const before = byName.get(family.name);
-    const samples = [...(before?.samples ?? []), ...family.samples];
-    byName.set(family.name, { ...family, samples });
+    const of = byName.get(family.name) ?? { family, samples: new Map<string, Sample>() };
+    byName.set(family.name, of);
+    for (const sample of family.samples) {
+      const key = JSON.stringify([sample.suffix, sample.labels]);
+      const before = of.samples.get(key)?.value ?? 0;
+      of.samples.set(key, { ...sample, value: sample.value + before });
+    }
   }
-  return [...byName.values()];
+  return Array.from(byName.values(), ({ family, samples }) => ({ ...family, samples: [...samples.values()] }));
 }
 
 function gauge(name: string, help: string, samples: Sample[]): Family {

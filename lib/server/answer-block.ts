@@ -17,7 +17,7 @@ export class AnswerBlock {
   readonly demands = new Int32Array(ROWS);
   /** 1 where somebody is known to wait for a page of the row. */
   readonly asked = new Uint8Array(ROWS);
-  /** 1 where the row shows bytes of the source, which must be unchanged when it is given. */
+  /** 1 where the row shows bytes of the source, which must be unchanged when it is given; 2 where they lie in its file. */
   readonly fromSource = new Uint8Array(ROWS);
   count = 0;
   /** Rows with bytes of the source, and those of them that show what `PageSource.addressNow` pointed to. */
@@ -78,8 +78,26 @@ export class AnswerBlock {
   /** Makes every answer that would show bytes of the source fall short (EBADF), and with it what is linked to it. */
   cancelSourceRows(): void {
     for (let row = 0; row < this.count; row++) {
-      if (this.fromSource[row] === 1) this.values[row * Answer.fields + Answer.slot] = -1;
+      if (this.fromSource[row] !== 0) this.values[row * Answer.fields + Answer.slot] = -1;
     }
+  }
+
+  /** The rows from this one on show bytes where `PageSource.addressNow` says they are. */
+  hold(from: number): void {
+    for (let row = from; row < this.count; row++) if (this.fromSource[row] === 1) this.fromSource[row] = 2;
+    this.heldRows++;
+  }
+
+  /** Whether an earlier row has answered for the page of this one already. */
+  answeredBefore(row: number): boolean {
+    const [session, page] = [this.sessions[row], this.firstPages[row]!];
+    for (let before = 0; before < row; before++) {
+      if (this.sessions[before] !== session || !SHOWS.has(this.op(before))) continue;
+      const done = this.result(before) / session!.pageSize;
+      const first = this.firstPages[before]!;
+      if (page >= first && page < first + done) return true;
+    }
+    return false;
   }
 
   /** The last row's faulting page stands in for one that is in another row. */

@@ -55,7 +55,11 @@ export class Arrivals {
   #free(fetch: Fetch): void {
     const { fetches, decider, settling } = this.#parts;
     fetches.release(fetch);
-    for (const { session, page, minor } of decider.backlog.splice(0)) settling.retries.push({ session, page, minor });
+    for (const { session, page, minor } of decider.backlog.splice(0)) {
+      const waiting = session.waiting.get(page);
+      if (waiting !== undefined) waiting.queued = false;
+      settling.retries.push({ session, page, minor });
+    }
   }
 
   /** True when there are answers to be given of it. */

@@ -1,4 +1,5 @@
 // What the main thread knows of every session: which worker has it, and what it takes to give it to another one.
+import { EventEmitter } from 'node:events';
 import { fstatSync } from 'node:fs';
 import { KernelError, UffdError } from '../errors.js';
 import { native } from '../native/load.js';
@@ -27,10 +28,13 @@ export interface AttachedSession {
  * userfaultfd has its own (Linux 5.12).
  */
 const served = new Map<bigint, number>();
+/** Of every server here: at the addresses of one's client, the same process can hand over other memory to another one. */
+const everywhere = new Set<AttachedSessions>();
 
 type Told = Extract<FromServing, { session: number }>;
 
-export class AttachedSessions {
+/** `over`: there is one less. */
+export class AttachedSessions extends EventEmitter<{ over: [] }> {
   readonly #all = new Map<number, AttachedSession>();
 
   get size(): number {
@@ -65,13 +69,21 @@ export class AttachedSessions {
       );
     }
     served.set(ino, message.session);
-    this.#releaseThoseBefore(message, pid);
+    everywhere.add(this);
+    for (const sessions of everywhere) sessions.#releaseThoseBefore(message, pid);
     worker.sessions++;
     await new Promise<void>((resolve, reject) => {
       const settled = { resolve, reject };
       this.#all.set(message.session, {
-        ...{ worker, message, ino, pid, pidfd, settled, told: [] },
-        ...{ place: undefined, parked: undefined },
+        worker,
+        message,
+        pid,
+        pidfd,
+        ino,
+        settled,
+        place: undefined,
+        parked: undefined,
+        told: [],
       });
       if (worker.send(message)) return;
       this.#remove(message.session, this.#all.get(message.session)!);
@@ -125,6 +137,8 @@ export class AttachedSessions {
       settled.reject(why);
     }
     this.#all.clear();
+    everywhere.delete(this);
+    this.emit('over');
   }
 
   /**
@@ -174,6 +188,8 @@ export class AttachedSessions {
     attached.worker.holders.delete(session);
     served.delete(attached.ino);
     this.#all.delete(session);
+    if (this.size === 0) everywhere.delete(this);
+    this.emit('over');
   }
 }
 

@@ -4,7 +4,7 @@ import type { AnswerBlock } from './answer-block.js';
 import type { Fetches } from './fetches.js';
 import type { FailurePolicy, FromServing } from './messages.js';
 import { PageState } from './page-states.js';
-import type { Session, Waiting } from './session.js';
+import { MAX_ATTEMPTS, type Session, type Waiting } from './session.js';
 import type { Sessions } from './sessions.js';
 
 /** Of a session that is poisoned as a whole, or in all its absent pages: about two milliseconds of answers. */
@@ -66,13 +66,27 @@ export class Deadlines {
 
   #checkSession(session: Session, now: number): void {
     for (const [page, waiting] of session.waiting) {
-      if (waiting.deadline > now) continue;
-      if (waiting.asleep) this.#act(session, page, waiting);
+      if (waiting.deadline > now) this.#tryAgain(session, page, waiting);
+      else if (waiting.asleep) this.#act(session, page, waiting);
       else session.waiting.delete(page);
     }
     for (const [address, waiting] of session.strays) {
       if (waiting.deadline <= now) this.#actOnStray(session, address, waiting);
     }
+  }
+
+  /** What was short may be there again, memory or huge pages: one more attempt, once in every check, until the deadline. */
+  #tryAgain(session: Session, page: number, waiting: Waiting): void {
+    const { attempts, deadline, owed } = waiting;
+    if (attempts < MAX_ATTEMPTS || attempts === Infinity || deadline === Infinity) return;
+    waiting.attempts = MAX_ATTEMPTS - 1;
+    // Draining comes to it by itself.
+    if (owed || session.parked !== undefined) return;
+    // The waiter's own next message says whether it is a MINOR fault by now.
+    waiting.asleep = false;
+    const { answers } = this.#parts;
+    if (answers.full) this.#parts.flush();
+    answers.add(AnswerOp.wake, session, session.regionOfPage(page), page, 1, -1);
   }
 
   /** UFFDIO_POISON does not exist here: left to stall, with a word. */
@@ -102,6 +116,8 @@ export class Deadlines {
     if (onFailure === 'poison') {
       if (answers.full) this.#parts.flush();
       answers.addStray(AnswerOp.poison, session, address);
+      // Whoever comes to it once more is told of once more.
+      session.strays.delete(address);
     }
     post({ type: 'unserved', session: session.id, action: onFailure, page: -1, reason: waiting.reason });
   }

@@ -1,6 +1,7 @@
 // Filling everything that is absent, behind demand: what a server owes its clients before it may go away.
 import { messageOf } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
+import { registerMask } from '../userfaultfd/features.js';
 import type { AnswerBlock } from './answer-block.js';
 import type { Fetches } from './fetches.js';
 import { MAX_FILL_BYTES } from './page-filler.js';
@@ -14,6 +15,9 @@ import type { WatchedQueue } from './watched-queue.js';
 const DROPPED_PER_STEP = 512;
 /** As many questions, of less than half a microsecond each. */
 const ASKED_PER_STEP = 1024;
+/** As many calls. */
+const UNREGISTERED_PER_STEP = 512;
+const EBUSY = -16;
 
 export interface DrainingParts {
   readonly queue: WatchedQueue;
@@ -74,6 +78,10 @@ export class Draining {
     if (page < 0) return false;
     const region = session.regionOfPage(page);
     if (session.unmapped && this.#passUnmapped(session, region, page)) return true;
+    if (this.#isAnothers(session, region, page)) {
+      this.#parts.sessions.detach(session, 'gone');
+      return true;
+    }
     const { fetches, backgroundBytes } = this.#parts;
     const most = Math.max(1, (fetches.available ? backgroundBytes : MAX_FILL_BYTES) / session.pageSize);
     const limit = Math.min(most, region.firstPage + region.pages - page);
@@ -82,7 +90,7 @@ export class Draining {
     const pages = again ? 1 : session.states.run(PageState.absent, page, limit);
     try {
       const cached = again && session.writable;
-      const done = this.#parts.unasked.fill(session, region, page, pages, { cached, mayFetch: true });
+      const done = this.#parts.unasked.fill(session, region, page, pages, { cached, mayFetch: true, direct: !again });
       session.drainCursor = Math.max(session.drainCursor, page + done);
       return done > 0;
     } catch (error) {
@@ -106,6 +114,22 @@ export class Draining {
     session.states.set(page, pages, PageState.removed);
     session.drainCursor = Math.max(session.drainCursor, page + pages);
     return true;
+  }
+
+  /**
+   * Where an orphan's memory was there may be other memory by now, registered with another userfaultfd: UFFDIO_COPY does not
+   * ask whose it is, UFFDIO_REGISTER does, and changes nothing of what is ours.
+   */
+  #isAnothers(session: Session, region: ServedRegion, page: number): boolean {
+    const { queue, sessions } = this.#parts;
+    if (!sessions.orphans.has(session)) return false;
+    const address = session.addressOf(region, page);
+    if (queue.unregisteredBefore(session.slot, address, session.pageSize, 1) > 0) return false;
+    const modes = session.fill === 'continue' ? (['missing', 'minor'] as const) : (['missing'] as const);
+    // Since Linux 7.3 it is EBUSY too to take protection away from what is ours.
+    return ([[], ['wp'], ['rwp']] as const).every(
+      (more) => queue.register(session.slot, address, session.pageSize, registerMask([...modes, ...more])) === EBUSY,
+    );
   }
 
   /** Pages that the client has dropped would show what is behind them once nobody is asked any more. */
@@ -140,10 +164,25 @@ export class Draining {
    * a thread of the client sleeps until it is. Nothing more comes after it.
    */
   #leave(session: Session): void {
+    if (session.unregisteredPages < session.pages) {
+      this.#unregisterByPage(session);
+      return;
+    }
     const [region] = session.regions;
     if (region !== undefined) this.#answers.add(AnswerOp.writeProtect, session, region, region.firstPage, 1, -1);
     this.#parts.flush();
     if (session.left || region === undefined) this.#parts.sessions.detach(session, 'drained');
+  }
+
+  #unregisterByPage(session: Session): void {
+    const end = Math.min(session.pages, session.unregisteredPages + UNREGISTERED_PER_STEP);
+    for (; session.unregisteredPages < end; session.unregisteredPages++) {
+      const page = session.unregisteredPages;
+      if (this.#answers.full) this.#parts.flush();
+      this.#answers.add(AnswerOp.unregister, session, session.regionOfPage(page), page, 1, -1);
+      this.#answers.add(AnswerOp.wake, session, session.regionOfPage(page), page, 1, -1);
+    }
+    this.#parts.flush();
   }
 
   /** Plans the end: UNREGISTER, then WAKE, which UNREGISTER alone does not do for those who wait for a MINOR fault. */

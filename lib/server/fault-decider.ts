@@ -82,9 +82,14 @@ export class FaultDecider {
 
   #fetch(session: Session, region: ServedRegion, page: number, flags: number, narrow: boolean): void {
     const { filler, fetches, faultDeadlineMs } = this.#parts;
-    if (session.hopeless(page)) {
-      session.waiting.get(page)!.asleep = true;
-      return;
+    const before = session.waiting.get(page);
+    if (before !== undefined && (before.queued || session.hopeless(page))) {
+      if (before.queued || before.asleep) {
+        before.asleep = true;
+        return;
+      }
+      // It was tried for nobody's sake: whoever asks now has a deadline of his own.
+      session.waiting.delete(page);
     }
     const failure = this.#parts.sourceFailure();
     if (failure !== undefined) {
@@ -117,8 +122,9 @@ export class FaultDecider {
       session.leaveToDeadline(page, 'the source has no bytes for the page', faultDeadlineMs, true);
       return;
     }
-    session.wait(page, 'the source has not delivered the page yet', faultDeadlineMs);
+    const waiting = session.wait(page, 'the source has not delivered the page yet', faultDeadlineMs);
     if (this.#request(session, region, page, cached)) return;
+    waiting.queued = true;
     this.backlog.push({ session, page, minor: cached });
   }
 

@@ -1,5 +1,5 @@
 // The fault server: sessions come and go, serving workers answer, this thread only keeps the books.
-import { EventEmitter } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { UffdError, checked } from '../errors.js';
 import type { FillWay } from '../memory/kinds/kind.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
@@ -182,17 +182,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     this.#draining = true;
     for (const worker of this.#workers) worker.send({ type: 'drain' });
     const signal = AbortSignal.timeout(timeoutMs);
-    while (this.#sessions.size > 0 && !signal.aborted) {
-      await new Promise<void>((resolve) => {
-        const check = () => {
-          this.off('detached', check);
-          signal.removeEventListener('abort', check);
-          resolve();
-        };
-        this.on('detached', check);
-        signal.addEventListener('abort', check);
-      });
-    }
+    while (this.#sessions.size > 0 && !signal.aborted)
+      await once(this.#sessions, 'over', { signal }).catch(() => undefined);
     if (this.#sessions.size === 0) return;
     throw new UffdError('ERR_DRAIN_TIMEOUT', `not drained in time: ${await whoIsLeft(this)}`);
   }
@@ -272,7 +263,13 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   #lost({ message: { session, regions, pageSize } }: AttachedSession, error: string): void {
     const pages = regions.reduce((sum, { size }) => sum + size / pageSize, 0);
     this.emit('unserved', session, 'stall', -1, `it could not go on at another worker: ${error}`);
-    this.emit('detached', session, 'gone', { session, pages, waiting: [], ...countersOf(new Float64Array()) });
+    this.emit('detached', session, 'gone', {
+      session,
+      pages,
+      waitingPages: 0,
+      waiting: [],
+      ...countersOf(new Float64Array()),
+    });
   }
 
   #unserved({ session, action, page, reason }: Extract<FromServing, { type: 'unserved' }>): void {

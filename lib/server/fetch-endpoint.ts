@@ -2,7 +2,7 @@
 // or on the thread that made the server when the source is an object there.
 import type { MessagePort } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
-import { native } from '../native/load.js';
+import { Bell } from './bell.js';
 import type { FetchArena, FetchCancel, FetchReply, FetchRequest } from './messages.js';
 import type { PageSource } from './page-source.js';
 
@@ -14,22 +14,29 @@ export function serveFetches(port: MessagePort, source: PageSource): void {
     else if ('cancel' in message) endpoint?.cancel(message.cancel);
     else void endpoint?.answer(message);
   });
+  port.on('close', () => endpoint?.close());
 }
 
 class FetchEndpoint {
   readonly #port: MessagePort;
   readonly #source: PageSource;
-  readonly #wakeFd: number;
+  readonly #bell: Bell;
   readonly #arena: Uint8Array;
   readonly #cancelled: Int32Array;
   readonly #underWay = new Map<number, AbortController>();
 
-  constructor(port: MessagePort, source: PageSource, { arena, cancelled, wakeFd }: FetchArena) {
+  constructor(port: MessagePort, source: PageSource, { arena, cancelled, bell }: FetchArena) {
     this.#port = port;
     this.#source = source;
-    this.#wakeFd = wakeFd;
+    this.#bell = new Bell(bell);
     this.#arena = new Uint8Array(arena);
     this.#cancelled = new Int32Array(cancelled);
+  }
+
+  /** Nobody waits any more for what is being read still. */
+  close(): void {
+    this.#bell.close();
+    for (const stop of this.#underWay.values()) stop.abort();
   }
 
   cancel(id: number): void {
@@ -50,6 +57,6 @@ class FetchEndpoint {
     }
     this.#underWay.delete(id);
     this.#port.postMessage(reply);
-    native().signalEvent(this.#wakeFd);
+    this.#bell.ring();
   }
 }

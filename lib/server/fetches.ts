@@ -1,6 +1,7 @@
 // Reads that would block, as the serving worker sees them: asked of fetch workers, answered into an arena both share.
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { native } from '../native/load.js';
+import { Bell } from './bell.js';
 import type { FetchArena, FetchCancel, FetchReply, FetchRequest } from './messages.js';
 import { MAX_FILL_BYTES } from './page-filler.js';
 import type { ServedRegion, Session } from './session.js';
@@ -46,8 +47,8 @@ export class Fetches {
     this.#sourceSize = sourceSize;
     this.#asked = new Int32Array(asked);
     this.#perSession = ports.length === 1 ? PLACES_OF_SESSION : Math.ceil(ports.length / 2);
-    const arena: FetchArena = { arena: this.#arena.buffer, cancelled: this.#cancelled.buffer, wakeFd };
-    for (const port of ports) port.postMessage(arena);
+    const shared = { arena: this.#arena.buffer, cancelled: this.#cancelled.buffer };
+    for (const port of ports) port.postMessage({ ...shared, bell: Bell.given(wakeFd) } satisfies FetchArena);
   }
 
   /** Whether there is anybody to ask. */

@@ -15,7 +15,9 @@ export type FailurePolicy = 'poison' | 'kill' | 'stall';
 export interface SessionSummary extends SessionCounters {
   readonly session: number;
   readonly pages: number;
-  /** Demand faults without an answer yet, with the reason. */
+  /** How many pages wait for an answer, or for their content at the end. */
+  readonly waitingPages: number;
+  /** Some of them, with the reason. */
   readonly waiting: readonly { page: number; reason: string }[];
 }
 
@@ -93,8 +95,8 @@ export type ToServing =
   | { readonly type: 'stop' };
 
 export type FromServing =
-  /** With the memory of its FaultQueue. */
-  | { readonly type: 'ready'; readonly wakeFd: number; readonly control: Int32Array; readonly answers: Float64Array }
+  /** With the memory of its FaultQueue, and the descriptor of a Bell. */
+  | { readonly type: 'ready'; readonly bell: number; readonly control: Int32Array; readonly answers: Float64Array }
   | { readonly type: 'failed'; readonly error: string }
   | { readonly type: 'attached'; readonly session: number; readonly slot: number; readonly states: number }
   | { readonly type: 'refused'; readonly session: number; readonly error: string }
@@ -135,8 +137,8 @@ export interface FetchArena {
   readonly arena: SharedArrayBuffer;
   /** Int32Array, one for each place: the number of the last request that was cancelled there, plus 1. */
   readonly cancelled: SharedArrayBuffer;
-  /** The eventfd to ring when a reply has been posted. */
-  readonly wakeFd: number;
+  /** The descriptor of a Bell, to ring when a reply has been posted. */
+  readonly bell: number;
 }
 export interface FetchReply {
   readonly id: number;

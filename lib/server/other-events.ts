@@ -32,7 +32,7 @@ export class OtherEvents {
         session.remove(events[at + EventRow.start]!, events[at + EventRow.end]!);
         break;
       case EventKind.descriptorError:
-        this.#unreadable(session, events[at + EventRow.flags]!);
+        this.unreadable(session, `the userfaultfd cannot be read: ${whyUnreadable(events[at + EventRow.flags]!)}`);
         break;
       default:
         // The handshake refuses descriptors with features the server has no answer to; a newer kernel's event is one.
@@ -41,11 +41,16 @@ export class OtherEvents {
     }
   }
 
-  #unreadable(session: Session, errno: number): void {
+  /** Its messages are not read any more: at the deadline the policy acts on all of its pages. */
+  unreadable(session: Session, why: string): void {
     const { queue, sessions, faultDeadlineMs } = this.#parts;
-    const why = errno === 0 ? 'O_NONBLOCK was cleared on it' : new KernelError(-errno, 'read').message;
+    if (sessions.unreadable.has(session)) return;
     queue.mute(session.slot);
-    sessions.park(session, `the userfaultfd cannot be read: ${why}`);
+    sessions.park(session, why);
     sessions.unreadable.set(session, { at: performance.now() + faultDeadlineMs, nextPage: 0 });
   }
+}
+
+function whyUnreadable(errno: number): string {
+  return errno === 0 ? 'O_NONBLOCK was cleared on it' : new KernelError(-errno, 'read').message;
 }

@@ -33,7 +33,10 @@ export class PageFiller {
     this.#flush = flush;
   }
 
-  /** Plans to fill pages of one region if the source has their bytes at once; false when it has not. */
+  /**
+   * Plans to fill pages of one region if the source has their bytes at once; false when it has not.
+   * @param direct whether they may be shown from where the source has them; otherwise an EFAULT is never for their sake
+   */
   fillNow(
     session: Session,
     region: ServedRegion,
@@ -41,15 +44,17 @@ export class PageFiller {
     pages: number,
     demand: number,
     cached: boolean,
+    direct = true,
   ): boolean {
     if (this.#source === undefined) return false;
     // Before anything is read: what has been planned may lie where it will be read to.
     if (this.#answers.full) this.#flush();
     const length = pages * session.pageSize;
-    const address = this.#source.addressNow?.(length, session.offsetOf(region, first)) ?? 0;
+    const address = direct ? (this.#source.addressNow?.(length, session.offsetOf(region, first)) ?? 0) : 0;
     if (address > 0) {
+      const from = this.#answers.count;
       this.show(session, region, first, pages, demand, address, cached);
-      this.#answers.heldRows++;
+      this.#answers.hold(from);
       return true;
     }
     if (this.#source.readNow === undefined) return false;

@@ -1,12 +1,12 @@
 // The loop of a serving worker: give the last answers and wait (one native call), decide about what came, repeat.
 // Nothing in it waits for anything but the kernel, and nothing allocates per fault.
 import type { MessagePort } from 'node:worker_threads';
-import { messageOf } from '../errors.js';
 import { AnswerOp, EventKind, EventRow, Held, QueueControl } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { Ahead, preparation } from './ahead.js';
 import { AnswerBlock } from './answer-block.js';
 import { Arrivals } from './arrivals.js';
+import { Bell } from './bell.js';
 import { ControlPort } from './control-port.js';
 import { Deadlines } from './deadlines.js';
 import { Draining } from './draining.js';
@@ -17,11 +17,10 @@ import { Measures } from './measures.js';
 import type { AttachMessage, FromServing, ServingOptions, ToServing } from './messages.js';
 import { Orphans } from './orphans.js';
 import { OtherEvents } from './other-events.js';
+import { PageFaults } from './page-faults.js';
 import { PageFiller } from './page-filler.js';
 import type { PageSource } from './page-source.js';
 import type { FaultPolicy } from './policy.js';
-import type { ServedRegion, Session } from './session.js';
-import { Counter } from './session-counters.js';
 import { Sessions } from './sessions.js';
 import { Settling } from './settling.js';
 import { Unasked } from './unasked.js';
@@ -35,7 +34,6 @@ const IDLE = -1;
 const RETRY_MS = 1;
 /** While deadlines run. */
 const DEADLINE_MS = 20;
-const MINOR_FLAG = 4;
 
 export class ServingLoop {
   readonly #port: MessagePort;
@@ -48,6 +46,7 @@ export class ServingLoop {
   readonly #fetches: Fetches;
   readonly #filler: PageFiller;
   readonly #decider: FaultDecider;
+  readonly #faults: PageFaults;
   readonly #settling: Settling;
   readonly #deadlines: Deadlines;
   readonly #draining: Draining;
@@ -60,8 +59,6 @@ export class ServingLoop {
   readonly #trace: FaultTrace | undefined;
   #drainProgress = false;
   #aheadProgress = false;
-  /** A fault has come since something was last brought ahead. */
-  #faulted = false;
   #sourceFailure: string | undefined;
   #stopped = false;
   #lastTick = 0;
@@ -107,6 +104,14 @@ export class ServingLoop {
     this.#ahead = new Ahead({ unasked, fetches, sessions });
     this.#settling = this.#newSettling();
     this.#arrivals = this.#newArrivals();
+    this.#faults = new PageFaults({
+      sessions,
+      otherEvents: this.#otherEvents,
+      decider: this.#decider,
+      settling: this.#settling,
+      trace: this.#trace,
+      faultDeadlineMs,
+    });
   }
 
   #newSettling(): Settling {
@@ -115,6 +120,7 @@ export class ServingLoop {
       faultDeadlineMs: this.#options.faultDeadlineMs,
       measures: this.#measures,
       has: (session) => this.#sessions.has(session),
+      draining: (session) => this.#sessions.toDrain.has(session),
       gone: (session) => {
         this.#sessions.detach(session, 'gone');
       },
@@ -144,7 +150,7 @@ export class ServingLoop {
   /** Returns when the server says stop. Blocks the thread it runs on. */
   run(): void {
     const { wakeFd, control } = this.#queue;
-    this.#post({ type: 'ready', wakeFd, control, answers: this.#answers.values });
+    this.#post({ type: 'ready', bell: Bell.given(wakeFd), control, answers: this.#answers.values });
     while (!this.#stopped) {
       // Only where it is measured: the time of the answers is wanted without that of waiting for the next faults.
       if (this.#measures !== undefined && this.#answers.count > 0) this.#flush();
@@ -158,7 +164,7 @@ export class ServingLoop {
         this.#arrivals.take();
         this.#takeControl();
       }
-      this.#retry();
+      this.#faults.retry();
       this.#tick();
       this.#drainProgress = this.#sessions.toDrain.size > 0 && this.#draining.round();
       this.#aheadProgress = this.#sessions.ahead.size > 0 && this.#bringAhead();
@@ -218,47 +224,9 @@ export class ServingLoop {
     for (let at = 0; at < end; at += EventRow.fields) {
       if (events[at + EventRow.kind] !== EventKind.pagefault) continue;
       const session = this.#sessions.at(events[at + EventRow.slot]!);
-      if (session !== undefined) this.#fault(session, events[at + EventRow.start]!, events[at + EventRow.flags]!);
+      if (session !== undefined) this.#faults.take(session, events[at + EventRow.start]!, events[at + EventRow.flags]!);
     }
     return woken;
-  }
-
-  #fault(session: Session, address: number, flags: number): void {
-    session.counters[Counter.faults]!++;
-    this.#faulted = true;
-    const region = session.regionAt(address);
-    if (this.#trace !== undefined) this.#traceFault(session, region, address, flags);
-    if (region === undefined) {
-      const reason = `a fault at 0x${address.toString(16)}, which is in no mapping of the handshake`;
-      this.#sessions.park(session, reason);
-      session.stray(address - (address % session.pageSize), reason, this.#options.faultDeadlineMs);
-      return;
-    }
-    const page = region.firstPage + Math.floor((address - region.start) / session.pageSize);
-    if (session.parked !== undefined) session.wait(page, session.parked, this.#options.faultDeadlineMs);
-    else this.#decide(session, region, page, flags, false);
-  }
-
-  #traceFault(session: Session, region: ServedRegion | undefined, address: number, flags: number): void {
-    const page = region === undefined ? -1 : region.firstPage + Math.floor((address - region.start) / session.pageSize);
-    this.#trace?.add(session.id, page, flags);
-  }
-
-  #retry(): void {
-    if (this.#settling.retries.length === 0) return;
-    for (const { session, page, minor } of this.#settling.retries.splice(0)) {
-      if (!this.#sessions.has(session) || session.parked !== undefined) continue;
-      this.#decide(session, session.regionOfPage(page), page, minor ? MINOR_FLAG : 0, true);
-    }
-  }
-
-  /** User code runs in here, a policy or a source: what it throws is the failure of one page, not of the server. */
-  #decide(session: Session, region: ServedRegion, page: number, flags: number, narrow: boolean): void {
-    try {
-      this.#decider.decide(session, region, page, flags, narrow);
-    } catch (error) {
-      session.leaveToDeadline(page, messageOf(error), this.#options.faultDeadlineMs, true);
-    }
   }
 
   #takeControl(): void {
@@ -332,9 +300,7 @@ export class ServingLoop {
   }
 
   #bringAhead(): boolean {
-    const demand = this.#faulted;
-    this.#faulted = false;
-    return this.#sourceFailure === undefined && this.#ahead.step(demand);
+    return this.#sourceFailure === undefined && this.#ahead.step(this.#faults.anySince());
   }
 
   readonly #post = (message: FromServing): void => {

@@ -23,15 +23,19 @@ export interface Waiting {
   /** performance.now() at which the policy acts; Infinity once it has and the fault is left to stall. */
   deadline: number;
   reason: string;
-  /** Answers that fell short since; a page that keeps failing is left to its deadline. */
+  /** Answers that fell short since; Infinity when no further one can help: the page is left to its deadline. */
   attempts: number;
   /** A message has come since the waiter was last woken; what nobody waits for is forgotten at its deadline. */
   asleep: boolean;
   /** Woken after the last ENOMEM, to find out by itself whether the memory ends before the page. */
   looksAgain: boolean;
+  /** Nobody need be waiting: the server must not go before the page has content. */
+  owed: boolean;
+  /** Looked at again when there is a place for a fetch. */
+  queued: boolean;
 }
 
-/** Retries of one page before it is left to its deadline: more than any race needs, few enough not to spin. */
+/** Retries of one page at once: more than any race needs, few enough not to spin. Then one at a time, see `Deadlines`. */
 export const MAX_ATTEMPTS = 16;
 
 export class Session {
@@ -65,6 +69,8 @@ export class Session {
   /** Completed and unregistered; `left` once no thread of the client can still wait for an event to be read. */
   leaving = false;
   left = false;
+  /** Up to which page it was unregistered by itself, since not all of a region could be at once. */
+  unregisteredPages = Infinity;
   readonly #attention: Set<Session>;
 
   /** @param options.attention where a session with faults that wait is noted, so that nobody has to look for them */
@@ -134,8 +140,15 @@ export class Session {
   /** Notes a page that cannot be had: not tried again before its deadline. @param asleep somebody waits for it */
   leaveToDeadline(page: number, reason: string, deadlineMs: number, asleep: boolean): void {
     const waiting = this.wait(page, reason, deadlineMs);
-    waiting.attempts = MAX_ATTEMPTS;
+    waiting.attempts = Infinity;
     waiting.asleep = asleep;
+  }
+
+  /** The same for a page that fell short, though nobody may be waiting: the server is to complete the session. */
+  owe(page: number, reason: string, deadlineMs: number): void {
+    const waiting = this.wait(page, reason, deadlineMs);
+    waiting.owed = true;
+    waiting.attempts++;
   }
 
   /** One of the pages that somebody is noted to wait for, or -1. */
@@ -146,7 +159,7 @@ export class Session {
     return -1;
   }
 
-  /** Whether a page has failed so often that it is left to its deadline. */
+  /** Whether a page has failed so often that it is not tried for now. */
   hopeless(page: number): boolean {
     return (this.waiting.get(page)?.attempts ?? 0) >= MAX_ATTEMPTS;
   }
@@ -155,7 +168,8 @@ export class Session {
     let waiting = where.get(key);
     if (waiting === undefined) {
       const since = performance.now();
-      waiting = { since, deadline: since + deadlineMs, reason, attempts: 0, asleep: true, looksAgain: false };
+      const flags = { asleep: true, looksAgain: false, owed: false, queued: false };
+      waiting = { since, deadline: since + deadlineMs, reason, attempts: 0, ...flags };
       where.set(key, waiting);
       if (this.slot >= 0) this.#attention.add(this);
     }

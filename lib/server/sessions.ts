@@ -166,8 +166,15 @@ export class Sessions {
   }
 }
 
+/** Of those that wait, so many are named. */
+const NAMED = 16;
+
 /** Without the states, which take a look at every page. */
-function summaryOf(session: Session): SessionSummary {
-  const waiting = Array.from(session.waiting, ([page, { reason }]) => ({ page, reason }));
-  return { session: session.id, pages: session.pages, waiting, ...countersOf(session.counters) };
+function summaryOf({ id, pages, waiting: all, counters }: Session): SessionSummary {
+  const waiting = [];
+  for (const [page, { reason }] of all) {
+    if (waiting.length === NAMED) break;
+    waiting.push({ page, reason });
+  }
+  return { session: id, pages, waitingPages: all.size, waiting, ...countersOf(counters) };
 }

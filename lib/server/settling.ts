@@ -35,6 +35,8 @@ export interface SettlingParts {
   readonly measures: Measures | undefined;
   /** False of a session that is over, or another worker's. */
   readonly has: (session: Session) => boolean;
+  /** Whether it is to be completed before the server goes. */
+  readonly draining: (session: Session) => boolean;
   /** The address space of the session is gone. */
   readonly gone: (session: Session) => void;
   readonly poisoned: (session: Session, page: number, reason: string) => void;
@@ -66,7 +68,7 @@ export class Settling {
       if (result === answers.length(row)) this.#done(session, row, result);
       else if (result === ESRCH) this.#parts.gone(session);
       else if (answers.firstPages[row]! >= 0) this.#short(session, row, result);
-      else if (result === NOT_BEGUN) this.#strays.push([session, answers.start(row)]);
+      else if (result === NOT_BEGUN || result === EAGAIN) this.#strays.push([session, answers.start(row)]);
     }
     answers.clear();
     if (this.#strays.length > 0) {
@@ -141,6 +143,9 @@ export class Settling {
     if (session.leaving) {
       // EAGAIN while a REMOVE or UNMAP is unread: whoever drops the memory sleeps until it is.
       if (op === AnswerOp.writeProtect) session.left = result !== EAGAIN && result !== NOT_BEGUN;
+      // Something in it is none of ours: a file that the client has mapped there, or another userfaultfd's.
+      else if (op === AnswerOp.unregister && result === EINVAL && answers.length(row) > session.pageSize)
+        session.unregisteredPages = 0;
       // Nothing of the end has been done for certain.
       else if (result === NOT_BEGUN) session.leaving = false;
       return;
@@ -164,22 +169,46 @@ export class Settling {
       return;
     }
     const demand = answers.demands[row]!;
-    if (demand < 0) this.#shortUnasked(session, op, first, pages, result);
-    else this.#shortDemand(session, op, first, pages, demand, result);
+    if (demand < 0) this.#shortUnasked(session, row, first, pages, result);
+    else if (result === EEXIST && pages === 1 && answers.answeredBefore(row)) {
+      // Two messages for one page in one batch: it had its answer.
+      session.answered(demand, 1);
+      this.#wakes.push([session, demand, 1]);
+    } else this.#shortDemand(session, op, first, pages, demand, result);
   }
 
-  /** A fill nobody asked for: only what can be known for certain is noted. */
-  #shortUnasked(session: Session, op: number, first: number, pages: number, result: number): void {
+  /** A fill nobody asked for: only what is known for certain is noted, the rest is to be tried again. */
+  #shortUnasked(session: Session, row: number, first: number, pages: number, result: number): void {
     if (result === ENOENT) session.unmapped = true;
     if (pages > 1) return;
-    // Unmapped, or beyond the end of the memory: there is no page to complete.
-    const none = op === AnswerOp.zeropage ? PageState.zero : PageState.removed;
-    if (result === ENOENT || result === EFAULT) session.states.set(first, 1, none);
-    if (result !== EEXIST) return;
-    // Mapped already, or (COPY to a page in the page cache) to be written where it is.
-    if (op === AnswerOp.continue || session.kind.copyExists === 'mapped' || !session.writable) {
-      session.states.set(first, 1, PageState.resident);
+    const op = this.#answers.op(row);
+    const state = this.#provenBy(session, row, result);
+    if (state !== undefined) {
+      session.states.set(first, 1, state);
+      if (!session.waiting.has(first)) return;
+      session.answered(first, 1);
+      this.#wakes.push([session, first, 1]);
+      return;
     }
+    // To be written where it is (COPY to a page in the page cache), and what passes by itself.
+    const next =
+      (result === EEXIST && op === AnswerOp.copy && session.writable) || result === EAGAIN || result === EBADF;
+    if (next || result === NOT_BEGUN || !this.#parts.draining(session)) return;
+    session.owe(first, shortage(op, result), this.#parts.faultDeadlineMs);
+  }
+
+  /** What a page is when it could not be filled; undefined where that has shown nothing of it. */
+  #provenBy(session: Session, row: number, result: number): number | undefined {
+    const answers = this.#answers;
+    const op = answers.op(row);
+    if (result === EEXIST) {
+      return op === AnswerOp.continue || session.kind.copyExists === 'mapped' ? PageState.resident : undefined;
+    }
+    // Not registered any more; or beyond the end of the memory, unless it was the bytes that could not be had (of a file
+    // that has shrunk) or the memory for them (a write says the same of all that).
+    const none = result === ENOENT || (result === EFAULT && op !== AnswerOp.write && answers.fromSource[row] !== 2);
+    if (!none) return undefined;
+    return op === AnswerOp.zeropage ? PageState.zero : PageState.removed;
   }
 
   #shortDemand(session: Session, op: number, first: number, pages: number, demand: number, result: number): void {
@@ -196,12 +225,12 @@ export class Settling {
           session.answered(demand, 1);
           this.#wakes.push([session, demand, 1]);
         } else {
-          this.#wakeAndCount(session, demand, 'EEXIST: the page is there, or the huge page pool is empty');
+          this.#wakeAndCount(session, demand, shortage(op, result));
         }
         break;
       case ENOENT:
       case EFAULT:
-        this.#wakeAndCount(session, demand, `${errnoName(result)[0]}: the page is not mapped any more`);
+        this.#wakeAndCount(session, demand, shortage(op, result));
         break;
       case EINVAL:
       case ENOTTY:
@@ -248,4 +277,14 @@ export class Settling {
     waiting.asleep = false;
     this.#wakes.push([session, page, 1]);
   }
+}
+
+/** Why a page is not there yet, in a few words. */
+function shortage(op: number, result: number): string {
+  if (result >= 0) return 'only a part of the page could be written';
+  const name = errnoName(result)[0];
+  if (result === EEXIST) return `${name}: the page is there, or the huge page pool is empty`;
+  if (result === EFAULT && op === AnswerOp.write) return `${name}: no memory for the page, or it lies beyond the end`;
+  if (result === EFAULT || result === ENOENT) return `${name}: the page is not mapped any more`;
+  return `${name}: ${errnoName(result)[1]}`;
 }

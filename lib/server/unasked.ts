@@ -24,6 +24,7 @@ export class Unasked {
    * Plans what becomes of absent pages from `page` on, at most `wanted`.
    * @param how.cached the page cache may hold the page already, with unknown content
    * @param how.mayFetch whether a fetch worker may be asked for what is not at hand
+   * @param how.direct see `PageFiller.fillNow`
    * @returns of how many; 0 when their bytes have to be fetched, and nobody can be asked for them now
    */
   fill(
@@ -31,7 +32,7 @@ export class Unasked {
     region: ServedRegion,
     page: number,
     wanted: number,
-    { cached, mayFetch }: { cached: boolean; mayFetch: boolean },
+    { cached, mayFetch, direct = true }: { cached: boolean; mayFetch: boolean; direct?: boolean },
   ): number {
     const { filler, fetches, decider } = this.#parts;
     const pages = decider.fetchable(session, region, page, wanted);
@@ -42,7 +43,7 @@ export class Unasked {
     if (!cached && filler.fillHole(session, region, window, page, -1)) return window.first + window.pages - page;
     // Narrowed to one kind of bytes around the page; what is before it is somebody else's.
     const count = window.first + window.pages - page;
-    if (filler.fillNow(session, region, page, count, -1, cached)) return count;
+    if (filler.fillNow(session, region, page, count, -1, cached, direct)) return count;
     if (!mayFetch || !fetches.available || !fetches.request(session, region, page, count, cached)) return 0;
     session.states.set(page, count, PageState.fetching);
     return count;

@@ -16,9 +16,9 @@ export async function whoIsLeft(server: {
   } catch (error) {
     return `sessions ${server.sessions.join(', ')} (${messageOf(error)})`;
   }
-  const lines = stats.map(({ session, states, waiting }) => {
+  const lines = stats.map(({ session, states, waitingPages, waiting }) => {
     const reason = waiting[0] === undefined ? '' : `, page ${waiting[0].page}: ${waiting[0].reason}`;
-    return `session ${session} (${states.absent + states.fetching} pages absent, ${waiting.length} waiting${reason})`;
+    return `session ${session} (${states.absent + states.fetching} pages absent, ${waitingPages} waiting${reason})`;
   });
   const silent = server.sessions.filter((session) => !stats.some((one) => one.session === session));
   lines.push(...silent.map((session) => `session ${session} (its client holds the lock of its address space)`));

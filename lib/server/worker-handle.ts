@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, Worker, receiveMessageOnPort } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
 import { Held, QueueControl, WAITS_FOR_SECOND } from '../native/contract.js';
-import { native } from '../native/load.js';
+import { Bell } from './bell.js';
 import { type GivenAnswer, givenAnswers } from './answer-block.js';
 import { workerExecArgv } from './exec-argv.js';
 import type { FromServing, ServingOptions, ToServing } from './messages.js';
@@ -17,7 +17,7 @@ const HELD_MS = 200;
 export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed: [Error] }> {
   readonly #worker: Worker;
   readonly #port: MessagePort;
-  #wakeFd = -1;
+  #bell = new Bell(-1);
   #ended = false;
   #stopping = false;
   #failed = false;
@@ -40,6 +40,7 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
     });
     worker.on('exit', () => {
       this.#ended = true;
+      this.#bell.close();
       port.close();
       if (!this.#stopping) this.#fail('its thread has ended');
     });
@@ -60,7 +61,7 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
       handle.once('message', (message) => {
         handle.off('failed', reject);
         if (message.type === 'ready') {
-          handle.#wakeFd = message.wakeFd;
+          handle.#bell = new Bell(message.bell);
           handle.#control = message.control;
           handle.#answers = message.answers;
         }
@@ -74,7 +75,7 @@ export class WorkerHandle extends EventEmitter<{ message: [FromServing]; failed:
   send(message: ToServing): boolean {
     if (this.#ended) return false;
     this.#port.postMessage(message);
-    native().signalEvent(this.#wakeFd);
+    this.#bell.ring();
     return true;
   }
 

@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { checked, messageOf } from '../errors.js';
 import { native } from '../native/load.js';
+import { Bell } from '../server/bell.js';
 import { BounceHandler } from './bounce-handler.js';
 import { BlockingReader, HandlerBlocks, PollingReader } from './fault-readers.js';
 import type { BounceOrders, FromHandler, HandlerData } from './messages.js';
@@ -30,4 +31,4 @@ parentPort?.on('message', (orders: BounceOrders) => {
     post({ type: 'failed', error: messageOf(error) });
   }
 });
-post({ type: 'ready', wakeFd: queue.wakeFd() });
+post({ type: 'ready', bell: Bell.given(queue.wakeFd()) });

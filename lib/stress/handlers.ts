@@ -2,13 +2,13 @@
 import { once, setMaxListeners } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { UffdError, messageOf } from '../errors.js';
-import { native } from '../native/load.js';
+import { Bell } from '../server/bell.js';
 import { workerExecArgv } from '../server/exec-argv.js';
 import type { BounceOrders, FromHandler, HandlerCounts, HandlerData } from './messages.js';
 
 interface Handler {
   readonly worker: Worker;
-  wakeFd: number;
+  bell: Bell;
 }
 
 export class Handlers implements AsyncDisposable {
@@ -65,6 +65,7 @@ export class Handlers implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ring();
     await Promise.all(this.#handlers.map(({ worker }) => worker.terminate()));
+    for (const { bell } of this.#handlers) bell.close();
   }
 
   #start(data: HandlerData): void {
@@ -79,16 +80,16 @@ export class Handlers implements AsyncDisposable {
     worker.on('message', (message: FromHandler) => {
       if (message.type === 'failed') this.#fail(message.error);
     });
-    this.#handlers.push({ worker, wakeFd: -1 });
+    this.#handlers.push({ worker, bell: new Bell(-1) });
   }
 
   #ring(): void {
     Atomics.store(this.#over, 0, 1);
-    for (const { wakeFd } of this.#handlers) if (wakeFd >= 0) native().signalEvent(wakeFd);
+    for (const { bell } of this.#handlers) bell.ring();
   }
 
   async #ready(handler: Handler): Promise<void> {
-    handler.wakeFd = (await this.#message(handler, 'ready')).wakeFd;
+    handler.bell = new Bell((await this.#message(handler, 'ready')).bell);
   }
 
   async #message<T extends FromHandler['type']>(

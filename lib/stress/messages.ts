@@ -45,6 +45,7 @@ export interface HandlerCounts {
 }
 
 export type FromHandler =
-  | { readonly type: 'ready'; readonly wakeFd: number }
+  /** With the descriptor of a Bell. */
+  | { readonly type: 'ready'; readonly bell: number }
   | { readonly type: 'over'; readonly counts: HandlerCounts }
   | { readonly type: 'failed'; readonly error: string };

@@ -75,7 +75,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   readonly #clients = new Map<number, Client>();
   readonly #shaking = new Set<Connection>();
   #watcher: NativeFdWatcher | undefined;
-  #closed = false;
+  readonly #closed = new AbortController();
 
   /** Listens from here on. @throws UffdError ERR_SOCKET_IN_USE, ERR_OUT_OF_RANGE, KernelError of bind(2) */
   constructor(server: FaultServer, options: ListenerOptions) {
@@ -101,11 +101,11 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
 
   /** Stops accepting and removes the socket file; sessions go on. Idempotent. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#closed.signal.aborted) return;
     this.#watcher?.close();
     this.#socket.close();
     for (const connection of this.#shaking) connection.close();
+    this.#closed.abort();
     removeSocket(this.path, this.#inode);
   }
 
@@ -115,7 +115,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   }
 
   #watch(): void {
-    if (!this.#closed) {
+    if (!this.#closed.signal.aborted) {
       this.#watcher = new (native().FdWatcher)(this.#socket.fd(), () => {
         this.#accept();
       });
@@ -139,13 +139,15 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   async #receive(connection: Connection): Promise<void> {
     const descriptors: number[] = [];
     let peer: ReturnType<Connection['peer']> | undefined;
+    let accepted: [session: number, client: Client] | undefined;
     this.#shaking.add(connection);
     try {
       peer = connection.peer();
       this.#checkPeer(peer.uid);
       const { backing } = this.#options;
       if (backing !== undefined) connection.send(CLONES_GREETING, [backing.fd]);
-      const { text } = await receiveHandshake(connection, descriptors, this.#options.handshakeTimeoutMs ?? 10_000);
+      const timeoutMs = this.#options.handshakeTimeoutMs ?? 10_000;
+      const { text } = await receiveHandshake(connection, descriptors, { timeoutMs, signal: this.#closed.signal });
       if (text === STATUS_REQUEST && descriptors.length === 0) {
         await this.#status(connection);
         if (peer.pidfd >= 0) native().closeFd(peer.pidfd);
@@ -154,12 +156,14 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       const { attachment, dialect } = this.#check(text, descriptors, ownUids().includes(peer.uid));
       const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd, pid: peer.pid });
       const { pid, pidfd } = peer;
-      this.#accepted(session, { connection, dialect, pidfd, pid, regions: attachment.regions }, peer);
+      accepted = [session, { connection, dialect, pidfd, pid, regions: attachment.regions }];
     } catch (error) {
       this.#refuse(connection, descriptors, peer, messageOf(error));
     } finally {
       this.#shaking.delete(connection);
     }
+    // From here on it is the session whose end closes what there is of the client.
+    if (accepted !== undefined) this.#accepted(...accepted, peer!);
   }
 
   /** One line: who is served, and how far each is. */
@@ -169,10 +173,10 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     }, STATUS_MS);
     const summaries = await this.#server.summaries();
     const sessions = [];
-    for (const { waiting, ...rest } of summaries.slice(0, MAX_SESSIONS_TOLD)) {
+    for (const { waiting, waitingPages, ...rest } of summaries.slice(0, MAX_SESSIONS_TOLD)) {
       sessions.push({
         ...rest,
-        waiting: waiting.length,
+        waiting: waitingPages,
         ...(waiting[0] !== undefined && { reason: waiting[0].reason }),
         ...(await this.#memoryOfClone(rest.session)),
       });
@@ -237,16 +241,25 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   }
 
   #accepted(session: number, client: Client, peer: { pid: number; uid: number }): void {
-    const { connection, dialect, pidfd } = client;
+    const { connection } = client;
     this.#clients.set(session, client);
+    // Both may have come meanwhile: its end, and that of this listener, which closes all connections.
+    if (!this.#server.sessions.includes(session)) this.#ended(session, 'gone');
+    else if (connection.closed) this.#server.orphan(session);
+    else this.#follow(session, client, peer);
+  }
+
+  #follow(session: number, client: Client, peer: { pid: number; uid: number }): void {
+    const { connection, dialect, pidfd } = client;
     this.#tell(session, { event: 'accepted', session });
     const orphan = () => {
       this.#server.orphan(session);
     };
     connection.onData((chunk) => {
-      // Nothing is expected from the client any more; its end is.
+      // Nothing is expected from the client any more; its end is. Each descriptor could take a thread to be closed.
       for (const fd of chunk.descriptors) native().closeDetached(fd);
-      if (chunk.bytes.length === 0) orphan();
+      if (chunk.descriptors.length > 0) connection.close();
+      if (chunk.descriptors.length > 0 || chunk.bytes.length === 0) orphan();
     }, orphan);
     if (pidfd >= 0) {
       client.watcher = new (native().FdWatcher)(pidfd, () => {
@@ -275,7 +288,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       }
       connection.close();
     }
-    if (!this.#closed) this.emit('refused', reason, peer && { pid: peer.pid, uid: peer.uid });
+    if (!this.#closed.signal.aborted) this.emit('refused', reason, peer && { pid: peer.pid, uid: peer.uid });
   }
 
   #ended(session: number, why: 'gone' | 'drained' | 'released'): void {

@@ -1,5 +1,6 @@
 // The first message of a client, collected: one JSON array, in however many pieces, and the descriptors with it.
 import { UffdError } from '../errors.js';
+import { addAbortListener } from 'node:events';
 import type { Chunk, Connection } from './connection.js';
 
 export const MAX_HANDSHAKE_BYTES = 256 * 1024;
@@ -21,12 +22,17 @@ const EMPTY_READ_MS = 100;
  * happens.
  * @throws UffdError ERR_HANDOFF_REFUSED: too long, too many descriptors, not complete within `timeoutMs`
  */
-export function receiveHandshake(connection: Connection, descriptors: number[], timeoutMs: number): Promise<Handshake> {
+export function receiveHandshake(
+  connection: Connection,
+  descriptors: number[],
+  { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal },
+): Promise<Handshake> {
   return new Promise((resolve, reject) => {
     const collector = new HandshakeCollector(descriptors);
     const end = (error?: Error) => {
       clearTimeout(timer);
       clearTimeout(again);
+      aborted?.[Symbol.dispose]();
       connection.pause();
       if (error === undefined) resolve({ text: collector.text, descriptors });
       else reject(error);
@@ -35,6 +41,11 @@ export function receiveHandshake(connection: Connection, descriptors: number[], 
       end(refusal(`no complete handshake within ${timeoutMs} ms`));
     };
     const timer = setTimeout(late, timeoutMs);
+    const aborted =
+      signal &&
+      addAbortListener(signal, () => {
+        end(refusal('the server does not listen any more'));
+      });
     let again: NodeJS.Timeout | undefined;
     const listen = () => {
       if (connection.closed) return;

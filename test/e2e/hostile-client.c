@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -38,6 +39,9 @@ static int connect_to(const char *path) {
   return fd;
 }
 
+// The server may have closed the connection for what was sent before.
+static int may_fail;
+
 static void send_with(int socket, const char *text, const int *fds, int count) {
   char control[CMSG_SPACE(sizeof(int) * 253)] = {0};
   struct iovec data = {(void *)text, strlen(text)};
@@ -51,7 +55,7 @@ static void send_with(int socket, const char *text, const int *fds, int count) {
     header->cmsg_len = CMSG_LEN(sizeof(int) * count);
     memcpy(CMSG_DATA(header), fds, sizeof(int) * count);
   }
-  if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) die("sendmsg");
+  if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0 && !may_fail) die("sendmsg");
 }
 
 // One line from the server, without its newline; "EOF" at the end.
@@ -167,12 +171,28 @@ int main(int argc, char **argv) {
     printf("first %d\n", peek(base));
     return 0;
   }
+  if (is("jumping")) {
+    // Leaves each fault by a signal, without having been answered, for the next one: they have no end.
+    int faults = 4000;
+    unsigned char *area = mmap(NULL, (size_t)faults * page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    register_range(uffd, area, (size_t)faults * page, UFFDIO_REGISTER_MODE_MISSING);
+    signal(SIGALRM, on_sigbus);
+    struct itimerval soon = {.it_value = {.tv_usec = 200}};
+    for (int i = 0; i < faults; i++) {
+      if (sigsetjmp(jump, 1)) continue;
+      setitimer(ITIMER_REAL, &soon, NULL);
+      (void)*(volatile unsigned char *)(area + (size_t)i * page);
+    }
+    puts("jumped");
+    return 0;
+  }
   if (is("die")) {
     // Killed while it waits in the fault.
     alarm(1);
     signal(SIGALRM, SIG_DFL);
   }
   if (is("spam")) {
+    may_fail = 1;
     for (int i = 0; i < 200; i++) send_with(server, "[garbage, garbage]", fds, 3);
   }
 

@@ -84,6 +84,19 @@ describe('parked, and then the policy', () => {
     );
   });
 
+  it('faults without end in memory that was not handed over: no more is read of them than is kept', async () => {
+    const other = await Serve.start(snapshot, join(folder, 'jumping.sock'), '--fault-deadline', '60s');
+    const jumping = run(client, ['jumping', other.socket, `${PAGES}`]);
+    const { session } = await other.event('session');
+    await other.event('parked', { session });
+    expect(touches((await run(client, ['normal', other.socket, `${PAGES}`])).stdout, 'page')).toEqual(content);
+    expect((await jumping).stdout).toMatch(/^jumped$/m);
+    const { faults } = await other.event('detached', { session });
+    expect(faults).toBeGreaterThanOrEqual(1024);
+    expect(faults).toBeLessThan(1024 + 64);
+    expect(await other.stop()).toBe(0);
+  });
+
   it('page cache of unknown content that may not be written', async () => {
     const result = await hostile('unsealable-fallocated');
     expect(touches(result.stdout, 'page')).toEqual(same(-1));

@@ -24,6 +24,16 @@ describe('exposition', () => {
     );
   });
 
+  it('adds up what two servers of one file say', () => {
+    const family = (value: number) => ({
+      name: 'x',
+      type: 'histogram' as const,
+      help: 'y',
+      samples: histogramSamples({ file: 'a' }, [1], [value, 0], value),
+    });
+    expect(merged([family(2), family(3)])[0]!.samples.map(({ value }) => value)).toEqual([5, 5, 5, 5]);
+  });
+
   it('buckets are cumulative, the last one is +Inf and the count', () => {
     const samples = histogramSamples({ a: 'b' }, [1, 2], [3, 0, 4], 9);
     expect(samples.map(({ suffix, labels, value }) => [suffix, (labels as { le?: string }).le, value])).toEqual([

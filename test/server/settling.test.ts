@@ -8,12 +8,13 @@ import { Session } from '../../dist/server/session.js';
 import { Settling } from '../../dist/server/settling.js';
 import { PAGE } from './support.js';
 
-const [EAGAIN, ENOMEM, EFAULT] = [-11, -12, -14];
+const [EAGAIN, ENOMEM, EFAULT, EEXIST] = [-11, -12, -14, -17];
 const START = 2 ** 30;
 const PAGES = 64;
 let session: Session;
 let answers: AnswerBlock;
 let settling: Settling;
+let draining: boolean;
 
 beforeEach(() => {
   session = new Session({
@@ -33,11 +34,13 @@ beforeEach(() => {
   const never = () => {
     throw new Error('not expected');
   };
+  draining = false;
   settling = new Settling({
     answers,
     faultDeadlineMs: 10_000,
     measures: undefined,
     has: () => true,
+    draining: () => draining,
     gone: never,
     poisoned: never,
     cannotPoison: never,
@@ -45,9 +48,13 @@ beforeEach(() => {
 });
 
 /** COPY for a fault, with that result; the pages that are woken for it, and those that are tried again. */
-function settled(result: number, { first = 7, pages = 1, demand = 7 } = {}): { woken: number[]; retried: number[] } {
+function settled(
+  result: number,
+  { first = 7, pages = 1, demand = 7, held = false } = {},
+): { woken: number[]; retried: number[] } {
   session.states.set(first, pages, PageState.fetching);
   answers.addCopy(session, session.regions[0]!, first, pages, demand, 4096);
+  if (held) answers.hold(0);
   answers.values[Answer.result] = result;
   settling.settle();
   const woken: number[] = [];
@@ -87,4 +94,40 @@ test('EFAULT: the waiter looks for itself, so often and not more', () => {
   for (let turn = 1; turn < 16; turn++) expect(settled(EFAULT)).toEqual({ woken: [7], retried: [] });
   expect(settled(EFAULT)).toEqual({ woken: [], retried: [] });
   expect(session.hopeless(7)).toBe(true);
+});
+
+// Of hugetlb it may mean that the pool is empty, and of shared memory that the page cache has something of its own.
+test('EEXIST of a fill nobody asked for proves nothing: the page stays absent', () => {
+  expect(settled(EEXIST, { demand: -1 })).toEqual({ woken: [], retried: [] });
+  expect(session.states.bytes[7]).toBe(PageState.absent);
+  expect(session.waiting.size).toBe(0);
+});
+
+test('... and is owed while the session is completed, until the deadline', () => {
+  draining = true;
+  for (let attempt = 0; attempt < 20; attempt++) settled(EEXIST, { demand: -1 });
+  expect(session.waiting.get(7)).toMatchObject({ owed: true });
+  expect(session.hopeless(7)).toBe(true);
+  expect(session.states.bytes[7]).toBe(PageState.absent);
+  settled(PAGE, { demand: -1 });
+  expect(session.waiting.size).toBe(0);
+  expect(session.states.bytes[7]).toBe(PageState.resident);
+});
+
+test('EFAULT: beyond the end of the memory, unless it was the file of the source that had no page', () => {
+  settled(EFAULT, { demand: -1, held: true });
+  expect(session.states.bytes[7]).toBe(PageState.absent);
+  settled(EFAULT, { demand: -1 });
+  expect(session.states.bytes[7]).toBe(PageState.removed);
+});
+
+test('two messages for one page in one batch: the second one had its answer', () => {
+  session.states.set(7, 1, PageState.removed);
+  for (const result of [PAGE, EEXIST]) {
+    answers.add(AnswerOp.zeropage, session, session.regions[0]!, 7, 1, 7);
+    answers.values[(answers.count - 1) * Answer.fields + Answer.result] = result;
+  }
+  settling.settle();
+  expect(session.waiting.size).toBe(0);
+  expect([answers.count, answers.op(0)]).toEqual([1, AnswerOp.wake]);
 });

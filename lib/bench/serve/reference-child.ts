@@ -27,7 +27,7 @@ process.send?.('listening');
 
 async function serve(connection: Connection): Promise<void> {
   const descriptors: number[] = [];
-  const { text } = await receiveHandshake(connection, descriptors, HANDSHAKE_MS);
+  const { text } = await receiveHandshake(connection, descriptors, { timeoutMs: HANDSHAKE_MS });
   const [mapping] = parseMappings(text);
   const [userfaultfd, ...others] = descriptors;
   for (const fd of others) native().closeFd(fd);
