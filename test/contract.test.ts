@@ -142,6 +142,7 @@ const functions: Names<Omit<NativeAddon, keyof Constructors>> = {
   signalEvent: true,
   scanPages: true,
   sendSignal: true,
+  exitWithin: true,
   setAffinity: true,
   affinity: true,
   pageSize: true,

@@ -1,7 +1,17 @@
 // How commands end: exit codes, the one line on stderr, and what makes them end early.
+import { native } from '../native/load.js';
 
 /** 0 done, 1 failed, 2 wrong usage. */
 export const ExitCode = { ok: 0, failed: 1, usage: 2 } as const;
+
+/** How long the end of a process may take: more than its workers are given. */
+const END_MS = 15_000;
+
+/** The process ends now, with this status: also when a thread of it does not return from a file system that is dead. */
+export function endsNow(status: number): void {
+  process.exitCode = status;
+  native().exitWithin(END_MS, status);
+}
 
 /** Ctrl-C reaches us twice when npm passes on what the terminal sent to us already: one request, not two. */
 const SAME_REQUEST_MS = 300;

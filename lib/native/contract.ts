@@ -300,6 +300,8 @@ export interface NativeAddon extends NativeKvmClasses {
   /** PAGEMAP_SCAN: a pm_scan_arg (12 words) and room for page_regions (3 words each). The regions filled. */
   scanPages(pagemapFd: number, request: BigUint64Array, regions: BigUint64Array): number;
   sendSignal(pidfd: number, signal: number): number;
+  /** Ends the process after so long, whatever its threads are at. */
+  exitWithin(milliseconds: number, status: number): number;
   setAffinity(cpus: number[]): number;
   affinity(): number[];
   pageSize(): number;

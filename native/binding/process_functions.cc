@@ -56,6 +56,15 @@ Napi::Value send_signal(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), process::send_signal(pidfd, signal));
 }
 
+// exitWithin(milliseconds, status) -> 0 or -errno
+Napi::Value exit_within(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int milliseconds = static_cast<int>(args.integer(0));
+  int status = static_cast<int>(args.integer(1));
+  if (!args.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), process::exit_within(milliseconds, status));
+}
+
 Napi::Value set_affinity(const Napi::CallbackInfo& info) {
   Args args(info);
   auto cpus = args.integers(0);
@@ -109,6 +118,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   define("signalEvent", signal_event);
   define("scanPages", scan_pages);
   define("sendSignal", send_signal);
+  define("exitWithin", exit_within);
   define("setAffinity", set_affinity);
   define("affinity", affinity);
   define("pageSize", page_size);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../os/process.h"
 #include "args.h"
 
 namespace uffd {
@@ -73,7 +74,7 @@ Napi::Value SourceFileObject::unchanged(const Napi::CallbackInfo& info) {
   Args args(info);
   bool strictly = args.boolean(0);
   if (!args.ok()) return info.Env().Undefined();
-  return Napi::Boolean::New(info.Env(), source_file::unchanged(fd_.get(), identity_, strictly));
+  return Napi::Boolean::New(info.Env(), source_file::unchanged(fd_.get(), &identity_, strictly));
 }
 
 // read(target, targetOffset, bytes, fileOffset, cachedOnly) -> bytes read or -errno
@@ -140,7 +141,8 @@ Napi::Value SourceFileObject::resident(const Napi::CallbackInfo& info) {
 
 Napi::Value SourceFileObject::close(const Napi::CallbackInfo& info) {
   mapping_ = Mapping();
-  fd_.reset(-1);
+  // A file system that does not answer keeps whoever closes the last descriptor.
+  if (fd_.open()) process::close_detached(fd_.release());
   return info.Env().Undefined();
 }
 

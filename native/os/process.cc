@@ -2,6 +2,10 @@
 
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
 
 #include "thread.h"
 
@@ -41,6 +45,18 @@ void close_detached(int fd) {
   // At the limit of threads the descriptor stays open: that is less harm than a server that hangs in close(2).
   thread.start([fd] { ::close(fd); });
   thread.detach();
+}
+
+int exit_within(int milliseconds, int status) {
+  Thread thread;
+  int error = thread.start([milliseconds, status] {
+    timespec left{milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    while (::nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+    ::_exit(status);
+  });
+  thread.detach();
+  return error;
 }
 
 }  // namespace uffd::process

@@ -55,6 +55,7 @@ int identify(int fd, Identity* identity) {
                        st.st_size,
                        nanoseconds(st.st_mtim),
                        nanoseconds(st.st_ctim),
+                       st.st_nlink,
                        S_ISREG(st.st_mode),
                        fs.f_type == kTmpfsMagic || fs.f_type == kHugetlbfsMagic};
   return 0;
@@ -119,11 +120,18 @@ bool residency_visible(int fd) {
   return ::faccessat(fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) == 0;
 }
 
-bool unchanged(int fd, const Identity& before, bool strictly) {
+bool unchanged(int fd, Identity* before, bool strictly) {
   struct stat st;
   if (::fstat(fd, &st) != 0) return false;
-  return st.st_dev == before.device && st.st_ino == before.inode && st.st_size == before.size &&
-         nanoseconds(st.st_mtim) == before.mtime_ns && (!strictly || nanoseconds(st.st_ctim) == before.ctime_ns);
+  if (st.st_dev != before->device || st.st_ino != before->inode || st.st_size != before->size ||
+      nanoseconds(st.st_mtim) != before->mtime_ns) {
+    return false;
+  }
+  if (!strictly || nanoseconds(st.st_ctim) == before->ctime_ns) return true;
+  if (st.st_nlink == before->links) return false;
+  before->links = st.st_nlink;
+  before->ctime_ns = nanoseconds(st.st_ctim);
+  return true;
 }
 
 }  // namespace uffd::source_file

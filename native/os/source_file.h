@@ -26,6 +26,7 @@ struct Identity {
   int64_t size;
   int64_t mtime_ns;
   int64_t ctime_ns;
+  uint64_t links;
   bool regular;
   bool in_memory;  // tmpfs: has no cold pages, and says EOPNOTSUPP to read_cached
 };
@@ -45,7 +46,8 @@ void give_lease_back(int fd);
 bool residency_visible(int fd);
 
 // True while size and modification time are as they were; one fstat(2). With `strictly` also the time of the last
-// status change: whoever sets the modification time back does not get past that one.
-bool unchanged(int fd, const Identity& before, bool strictly);
+// status change: whoever sets the modification time back does not get past that one. It changes as well when another
+// file is renamed over this one, or this one is unlinked: that shows in the number of links, and is noted in `before`.
+bool unchanged(int fd, Identity* before, bool strictly);
 
 }  // namespace uffd::source_file

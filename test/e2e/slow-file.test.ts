@@ -1,8 +1,8 @@
 // Descriptors and files on a file system that hangs (FUSE): neither the server nor another session may hang with it.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, uffd, until } from './support.js';
 import { lacks, requires } from '../support/requires.js';
 
@@ -13,8 +13,26 @@ const folder = temporaryFolder();
 const mount = join(folder, 'mount');
 const client = compiled('hostile-client.c');
 
+/** The file in it. Unmounted at the end of the file. */
+async function mounted(at: string, ...args: string[]): Promise<{ fuse: ChildProcess; file: string }> {
+  const program = compiled('slow-fuse.c');
+  mkdirSync(at);
+  const fuse = spawn(program, [`${PAGES}`, `${DELAY_MS}`, at, ...args], { stdio: 'ignore' });
+  unmounts.push(() => {
+    fuse.kill('SIGKILL');
+    execFileSync('umount', ['-l', at], { stdio: 'ignore' });
+  });
+  const file = join(at, 'snapshot');
+  await until(() => existsSync(file));
+  return { fuse, file };
+}
+
+const unmounts: (() => void)[] = [];
+afterAll(() => {
+  for (const unmount of unmounts) unmount();
+});
+
 describe('a FUSE file system that is slow', () => {
-  let fuse: ChildProcess | undefined;
   const file = join(mount, 'snapshot');
 
   beforeEach((context) => {
@@ -23,16 +41,7 @@ describe('a FUSE file system that is slow', () => {
 
   beforeAll(async () => {
     if (lacks('fuse', 'libfuse3-dev', 'root')) return;
-    const program = compiled('slow-fuse.c');
-    mkdirSync(mount);
-    fuse = spawn(program, [`${PAGES}`, `${DELAY_MS}`, mount], { stdio: 'ignore' });
-    await until(() => existsSync(file));
-  });
-
-  afterAll(() => {
-    if (fuse === undefined) return;
-    fuse.kill('SIGKILL');
-    execFileSync('umount', ['-l', mount], { stdio: 'ignore' });
+    await mounted(mount);
   });
 
   it('sent as the memory: refused, and its slow close(2) holds nobody up', async () => {
@@ -65,3 +74,19 @@ describe('a FUSE file system that is slow', () => {
     serve.kill('SIGKILL');
   });
 });
+
+it('a source that hangs: the server ends all the same, when its time for completing is over', async (context) => {
+  requires(context, 'uffd', 'root', 'fuse', 'libfuse3-dev');
+  // Without anything to do in close(2): that of a process that ends would wait for a dead file system whoever ends it.
+  const { fuse, file } = await mounted(join(folder, 'hanging'), '-1');
+  closeSync(openSync(file, 'r'));
+  const serve = await Serve.start(file, join(folder, 'hangs.sock'), '--drain-timeout', '300ms');
+  fuse.kill('SIGSTOP');
+  onTestFinished(() => void fuse.kill('SIGCONT'));
+  // Waits for ever: nobody brings its page.
+  void run(client, ['normal', serve.socket, `${PAGES}`], { timeoutMs: 25_000 });
+  await serve.event('session');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(await serve.stop()).toBe(1);
+  expect(serve.stderr).toMatch(/not drained in time: session 1/);
+}, 60_000);

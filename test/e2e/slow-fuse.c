@@ -1,5 +1,5 @@
 // A FUSE file system with one file, "snapshot", in the pattern of support.ts: reads in its second half take DELAY ms, and
-// its close(2) takes 4 s, or CLOSE_SECONDS. Opened with O_NONBLOCK it bypasses the page cache.
+// its close(2) takes 4 s, or CLOSE_SECONDS; with -1 it does not ask the file system. Opened with O_NONBLOCK it bypasses the page cache.
 // Usage: slow-fuse PAGES DELAY_MS MOUNTPOINT [CLOSE_SECONDS]
 #define FUSE_USE_VERSION 31
 #include <errno.h>
@@ -40,6 +40,7 @@ static int read_file(const char *path, char *buffer, size_t size, off_t offset, 
 static int flush_file(const char *path, struct fuse_file_info *file) {
   (void)path;
   (void)file;
+  if (close_seconds < 0) return -ENOSYS;
   sleep(close_seconds);
   return 0;
 }

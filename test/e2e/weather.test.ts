@@ -7,8 +7,10 @@ import {
   openSync,
   readFileSync,
   readdirSync,
+  renameSync,
   statSync,
   truncateSync,
+  unlinkSync,
   utimesSync,
   writeFileSync,
   writeSync,
@@ -127,6 +129,24 @@ describe('a file that is not what it was', () => {
     expect(touches(after.stdout, 'page')).toEqual(new Array(8).fill(-1));
     await serve.event('source-failed');
     serve.kill('SIGKILL');
+  });
+
+  it.each<[string, (path: string) => void]>([
+    ['replaced by renaming another one over it', (path) => renameSync(patternFile(folder, 300, 'newer'), path)],
+    ['unlinked', (path) => unlinkSync(path)],
+  ])('%s: the old one is served on, with a lease and without', async (name, change) => {
+    for (const writer of [false, true]) {
+      const file = patternFile(folder, 300, `old-${writer}`);
+      // Somebody who has it open for writing: no lease.
+      const fd = writer ? openSync(file, 'r+') : undefined;
+      const serve = await start(`${name.slice(0, 4)}-${writer}`, file, ...slowly);
+      expect(touches((await run(client, ['normal', serve.socket, '4'])).stdout, 'page')).toHaveLength(4);
+      change(file);
+      const after = await run(client, ['normal', serve.socket, '8']);
+      expect(touches(after.stdout, 'page')).toEqual(Array.from({ length: 8 }, (_, page) => patternOf(page)));
+      if (fd !== undefined) closeSync(fd);
+      expect(await serve.stop()).toBe(0);
+    }
   });
 
   it('changes again and again while clients touch it: old content or SIGBUS, nothing else', async () => {

@@ -1,6 +1,5 @@
 // `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
-import { UffdError, messageOf } from '../../errors.js';
 import { pageSize } from '../../memory/page-size.js';
 import type { FaultServer } from '../../server/fault-server.js';
 import type { SourceSpec } from '../../server/page-source.js';
@@ -10,7 +9,7 @@ import { httpSource } from '../../sources/http.js';
 import { isUrl } from '../../sources/url.js';
 import { objectSource } from '../../sources/user.js';
 import type { HandoffListener } from '../../transports/handoff-listener.js';
-import { ExitCode, onStopRequest } from '../exit.js';
+import { ExitCode, endsNow, onStopRequest } from '../exit.js';
 import { address, cpuList, dialectChoice, duration, wholeNumber } from '../options.js';
 import { type Progress, progressBar } from '../progress.js';
 import { ServeLog, reportReady } from '../serve-log.js';
@@ -23,7 +22,7 @@ import {
   snapshotsOf,
 } from '../serving.js';
 import { showStatus } from '../status.js';
-import { TraceWriter, startMetrics } from '../watching.js';
+import { Metrics, TraceWriter } from '../watching.js';
 import { RecordWriter, type WorkingSetOptions, prepareWorkingSets } from '../working-set.js';
 
 interface ServeOptions extends ServingOptions, WorkingSetOptions {
@@ -117,9 +116,8 @@ export function addServe(program: Command): void {
     .action(async (file: string | undefined, options: ServeOptions, command: Command) => {
       // A page that came along would be recorded too, and brought to everybody ever after.
       const exact = options.record !== undefined && command.getOptionValueSource('faultAround') === 'default';
-      process.exitCode = options.status
-        ? await showStatus(options)
-        : await serve(checkedSnapshots(file, options, command), exact ? { ...options, faultAround: 1 } : options);
+      if (options.status) process.exitCode = await showStatus(options);
+      else await serve(checkedSnapshots(file, options, command), exact ? { ...options, faultAround: 1 } : options);
     });
 }
 
@@ -135,10 +133,11 @@ function checkedSnapshots(file: string | undefined, options: ServeOptions, comma
   return snapshots;
 }
 
-async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Promise<number> {
+async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Promise<void> {
   const log = new ServeLog(options.json, options.quiet);
   const serving = new Serving();
   const closing: (() => void | Promise<void>)[] = [];
+  let status: number = ExitCode.failed;
   try {
     const places = [];
     for (const { path, sockets, clones } of snapshots) {
@@ -157,10 +156,14 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
       });
       places.push(...sockets.map((socket) => ({ served, socket })));
     }
-    await watch(serving, options, log, closing);
+    const metrics = await watch(serving, options, log, closing);
     // Nobody can come before all is ready, nor before a signal means to complete them.
     const stopped = stopRequest(options.exitOnStdinClose, serving);
-    for (const { served, socket } of places) reportListener(serving.listen(served, socket, options), log);
+    for (const { served, socket } of places) {
+      const listener = serving.listen(served, socket, options);
+      reportListener(listener, log);
+      metrics?.watch(served.server, listener);
+    }
     for (const { listener, file, source } of serving.all()) {
       log.say({ event: 'listening', socket: listener.path, file, sizeBytes: source.sizeBytes });
     }
@@ -170,10 +173,14 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
     if (options.readyFd !== undefined) reportReady(options.readyFd);
     await stopped;
     serving.stopListening();
-    return await drain(serving, options.drainTimeout, log);
+    status = await drain(serving, options.drainTimeout, log);
   } finally {
-    for (const close of closing) await close();
-    await serving.close();
+    endsNow(status);
+    try {
+      for (const close of closing) await close();
+    } finally {
+      await serving.close();
+    }
   }
 }
 
@@ -197,19 +204,23 @@ async function startClones(serving: Serving, path: string, options: ServeOptions
   return serving.start(path, objectSource({}, { sizeBytes }), options, {}, backing);
 }
 
-async function watch(serving: Serving, options: ServeOptions, log: ServeLog, closing: (() => void | Promise<void>)[]) {
-  if (options.metrics !== undefined) {
-    const endpoint = await startMetrics(serving.served, options.metrics).catch((error: unknown) => {
-      throw new UffdError('ERR_INVALID_ARGUMENT', `--metrics: ${messageOf(error)}`, { cause: error });
-    });
-    closing.push(() => endpoint.close());
-    log.say({ event: 'metrics', url: endpoint.url });
+async function watch(
+  serving: Serving,
+  options: ServeOptions,
+  log: ServeLog,
+  closing: (() => void | Promise<void>)[],
+): Promise<Metrics | undefined> {
+  const metrics = options.metrics && (await Metrics.start(serving.served, options.metrics));
+  if (metrics !== undefined) {
+    closing.push(() => metrics.close());
+    log.say({ event: 'metrics', url: metrics.url });
   }
   if (options.trace !== undefined) {
     const servers = serving.served.map(({ server }) => server);
     const trace = await TraceWriter.start(servers, options.trace, log);
     closing.push(() => trace.close());
   }
+  return metrics;
 }
 
 async function workingSets(file: string, options: ServeOptions, log: ServeLog) {
@@ -238,7 +249,8 @@ function stopRequest(watchStdin: boolean, serving: Serving): Promise<string> {
       if (asked++ === 0) resolve(why);
       else {
         serving.stopListening();
-        process.exit(ExitCode.failed);
+        endsNow(ExitCode.failed);
+        process.exit();
       }
     }, watchStdin);
   });
@@ -287,8 +299,8 @@ function reportServer(server: FaultServer, log: ServeLog, stopListening: () => v
   server.on('error', (error) => {
     log.say({ event: 'error', reason: error.message });
     // Its sessions have nobody who serves them: ending tells their clients, going on would not.
-    process.exitCode = ExitCode.failed;
     stopListening();
+    endsNow(ExitCode.failed);
     process.exit();
   });
 }
