@@ -14,7 +14,7 @@ import {
   encodeSpecialRegisters,
 } from './registers.js';
 
-/** What a vCPU is doing. */
+/** The pieces of a vCPU's state, each a struct of the kernel. */
 export type VcpuStateName = keyof typeof VcpuState;
 
 /** KVM_GET_MP_STATE: only `runnable` and `halted` exist without an interrupt controller in the kernel. */
@@ -35,10 +35,19 @@ interface RawExit {
   readonly exit: Buffer;
 }
 
-interface Run {
-  /** Resolves when it has ended, whichever way. */
-  readonly ended: Promise<void>;
-  readonly fail: (error: Error) => void;
+/** A run under way. */
+class Run {
+  readonly exited: Promise<RawExit>;
+  resolve!: (exit: RawExit) => void;
+  /** Gives it up: nobody waits any more for what it exits with. */
+  reject!: (error: Error) => void;
+
+  constructor() {
+    this.exited = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+  }
 }
 
 /** A vCPU of a `Vm` (x86). */
@@ -119,7 +128,11 @@ export class Vcpu implements AsyncDisposable {
       }, deadlineMs);
     });
     try {
-      return await Promise.race([run.ended.then(() => true), late]);
+      const ended = run.exited.then(
+        () => true,
+        () => true,
+      );
+      return await Promise.race([ended, late]);
     } finally {
       clearTimeout(timer);
     }
@@ -200,7 +213,7 @@ export class Vcpu implements AsyncDisposable {
 
   /**
    * KVM_PRE_FAULT_MEMORY (6.11): maps guest memory without running the guest. Blocks this thread for pages that are served.
-   * @throws KernelError EOPNOTSUPP without two-dimensional paging, ENOENT outside the memory slots
+   * @throws KernelError ENOTSUP without two-dimensional paging, ENOENT outside the memory slots
    */
   preFault(address: number, lengthBytes: number): void {
     const vcpu = this.#standing();
@@ -235,34 +248,23 @@ export class Vcpu implements AsyncDisposable {
       'ERR_VCPU_STUCK',
       `vCPU ${this.id} did not stop within ${deadlineMs} ms: it waits in a page fault that nobody answers; poison it first`,
     );
-    this.#run?.fail(stuck);
+    const run = this.#run;
+    this.#run = undefined;
+    run?.reject(stuck);
     throw stuck;
   }
 
   #runOnce(vcpu: NativeKvmVcpu, reply: Uint8Array | undefined): Promise<RawExit> {
-    return new Promise((resolve, reject) => {
-      let settled: () => void = () => undefined;
-      const ended = new Promise<void>((resolve) => (settled = resolve));
-      const end = () => {
-        this.#run = undefined;
-        settled();
-      };
-      const started = vcpu.run(reply, (result, failedAddress, faults, waitedNs, exit) => {
-        end();
-        this.#faults += faults;
-        this.#waitedMs += waitedNs / 1e6;
-        resolve({ result, failedAddress, exit });
-      });
-      if (started < 0) {
-        reject(new KernelError(started, 'KVM_RUN'));
-        return;
-      }
-      const fail = (error: Error) => {
-        end();
-        reject(error);
-      };
-      this.#run = { ended, fail };
+    const run = new Run();
+    const started = vcpu.run(reply, (result, failedAddress, faults, waitedNs, exit) => {
+      this.#run = undefined;
+      this.#faults += faults;
+      this.#waitedMs += waitedNs / 1e6;
+      run.resolve({ result, failedAddress, exit });
     });
+    if (started < 0) return Promise.reject(new KernelError(started, 'KVM_RUN'));
+    this.#run = run;
+    return run.exited;
   }
 
   #judge(result: number, failedAddress: number, bytes: Buffer): VcpuExit {

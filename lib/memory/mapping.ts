@@ -240,7 +240,7 @@ export class Mapping implements Disposable {
    * An ArrayBuffer over the pages themselves (no system call), by default over all; at most 4 GiB on Node 20. Only of a
    * mapping that is not registered: map the memory a second time for it. The pages stay mapped until the buffer is
    * collected. A page that cannot be had is SIGBUS or SIGSEGV for the whole process.
-   * @throws UffdError ERR_MAPPING_REGISTERED, ERR_OUT_OF_RANGE, KernelError EOPNOTSUPP (an engine without such buffers)
+   * @throws UffdError ERR_MAPPING_REGISTERED, ERR_OUT_OF_RANGE, KernelError ENOTSUP (an engine without such buffers)
    */
   view(offset = 0, lengthBytes = this.lengthBytes - offset): ArrayBuffer {
     this.#check(offset, lengthBytes);

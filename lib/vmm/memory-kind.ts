@@ -21,19 +21,16 @@ export type GuestMemoryKind = 'memfd' | 'anon' | 'hugetlb' | 'guest_memfd';
  */
 export type LazyMode = 'minor' | 'missing';
 
-export class GuestMemory implements Disposable {
+type MemoryFile = Memfd | GuestMemfd | undefined;
+
+export class GuestMemory<File extends MemoryFile = MemoryFile> implements Disposable {
   readonly kind: GuestMemoryKind;
   readonly mapping: Mapping;
   /** What is handed to the fault server beside the userfaultfd. */
-  readonly file: Memfd | GuestMemfd | undefined;
+  readonly file: File;
   readonly #register: (userfaultfd: Userfaultfd, modes: readonly RegisterModeName[]) => Region;
 
-  private constructor(
-    kind: GuestMemoryKind,
-    mapping: Mapping,
-    file?: Memfd | GuestMemfd,
-    register?: GuestMemory['register'],
-  ) {
+  private constructor(kind: GuestMemoryKind, mapping: Mapping, file: File, register?: GuestMemory['register']) {
     this.kind = kind;
     this.mapping = mapping;
     this.file = file;
@@ -44,26 +41,34 @@ export class GuestMemory implements Disposable {
   static create(kind: GuestMemoryKind, sizeBytes: number, vm: Vm): GuestMemory {
     switch (kind) {
       case 'anon':
-        return new GuestMemory(kind, Mapping.anonymous(sizeBytes));
+        return new GuestMemory(kind, Mapping.anonymous(sizeBytes), undefined);
       case 'guest_memfd': {
         const file = vm.createGuestMemfd({ sizeBytes, flags: ['mmap', 'initShared'] });
-        const mapping = file.map();
+        const mapping = mapOrClose(file, () => file.map());
         const register: GuestMemory['register'] = (userfaultfd, modes) => file.register(userfaultfd, mapping, modes);
         return new GuestMemory(kind, mapping, file, register);
       }
       case 'memfd':
-        return GuestMemory.#ofMemfd(kind, Memfd.create({ sizeBytes, name: 'guest' }));
+        return GuestMemory.memfd(sizeBytes);
       case 'hugetlb':
-        return GuestMemory.#ofMemfd(kind, Memfd.create({ sizeBytes, name: 'guest', hugetlb: '2M' }));
+        return GuestMemory.#hugetlb(sizeBytes);
     }
   }
 
-  static #ofMemfd(kind: GuestMemoryKind, memfd: Memfd): GuestMemory {
+  /** The one kind that a fault server of this process is given. */
+  static memfd(sizeBytes: number): GuestMemory<Memfd> {
+    const memfd = Memfd.create({ sizeBytes, name: 'guest' });
+    const mapping = mapOrClose(memfd, () => Mapping.map(memfd));
+    return new GuestMemory('memfd', mapping, memfd);
+  }
+
+  static #hugetlb(sizeBytes: number): GuestMemory<Memfd> {
+    const memfd = Memfd.create({ sizeBytes, name: 'guest', hugetlb: '2M' });
     try {
-      return new GuestMemory(kind, Mapping.map(memfd), memfd);
+      const mapping = mapOrClose(memfd, () => Mapping.map(memfd));
+      return new GuestMemory('hugetlb', mapping, memfd);
     } catch (error) {
-      memfd.close();
-      if (kind !== 'hugetlb' || !(error instanceof KernelError)) throw error;
+      if (!(error instanceof KernelError)) throw error;
       throw new KernelError(error.errno, 'mmap', 'too few free huge pages of 2 MiB: see sysctl vm.nr_hugepages');
     }
   }
@@ -87,6 +92,16 @@ export class GuestMemory implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** A file that cannot be mapped is not left open. */
+function mapOrClose(file: Memfd | GuestMemfd, map: () => Mapping): Mapping {
+  try {
+    return map();
+  } catch (error) {
+    file.close();
+    throw error;
   }
 }
 

@@ -5,7 +5,6 @@ import { lstatSync } from 'node:fs';
 import { type Socket, createServer } from 'node:net';
 import { UffdError } from '../errors.js';
 import { Kvm } from '../kvm/kvm.js';
-import type { Memfd } from '../memory/memfd.js';
 import { FaultServer } from '../server/fault-server.js';
 import type { PageSource } from '../server/page-source.js';
 import { objectSource } from '../sources/user.js';
@@ -84,8 +83,8 @@ async function runReceived(
   gone.catch(() => undefined);
   await using closing = new ClosingVm(kvm.createVm(), served);
   const { vm } = closing;
-  using memory = GuestMemory.create('memfd', sizeBytes, vm);
-  await served.attach(server, memory as GuestMemory & { file: Memfd }, gone);
+  using memory = GuestMemory.memfd(sizeBytes);
+  await served.attach(server, memory, gone);
   vm.setMemory(memory.slot());
   const machine = new Machine(kvm, vm, { vcpus: guest.vcpus.length, onSerial });
   putVcpus(machine, guest);

@@ -57,7 +57,7 @@ export async function runGuest(options: RunOptions): Promise<RunReport> {
   // Before there is a guest that would have no place to go to.
   using ending = 'snapshot' in goal ? snapshotIn(goal.snapshot, signal) : await moveTo(goal.to, signal);
   await using vm = kvm.createVm();
-  using memory = GuestMemory.create('memfd', memoryBytes, vm);
+  using memory = GuestMemory.memfd(memoryBytes);
   await memory.mapping.write(Layout.pageTables, pageTables(memoryBytes));
   await memory.mapping.write(Layout.code, guestProgram);
   vm.setMemory(memory.slot());

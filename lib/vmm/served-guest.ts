@@ -46,7 +46,7 @@ export class ServedMemory implements Disposable {
    * Registers it and hands it to a fault server of this process.
    * @param done rejects when the source of the pages has gone
    */
-  async attach(server: FaultServer, memory: GuestMemory & { file: Memfd }, done: Promise<unknown>): Promise<void> {
+  async attach(server: FaultServer, memory: GuestMemory<Memfd>, done: Promise<unknown>): Promise<void> {
     const { mapping, file } = memory;
     const userfaultfd = this.#register(memory, 'minor');
     file.addSeals('shrink');
@@ -141,6 +141,8 @@ async function stopOrLeave(machine: Machine, served: ServedMemory, reason: Error
   try {
     await machine.stop(reason, { poison: () => served.poison(), deadlineMs: STOP_MS });
   } catch {
+    // It was waited for already. What this comes to is kept: `ClosingVm`, which closes the VM again with a deadline of its
+    // own, gets the same rejection at once, and leaves the userfaultfd open.
     await machine.vm.close(0).catch(() => undefined);
   }
 }
