@@ -1,9 +1,11 @@
-// The processes that `uffd demo` and `uffd bench serve` start: this program again, ended by the end of their standard
-// input whatever ends us.
+// The processes that `uffd demo`, `uffd bench serve` and `uffd vmm restore` start: this program again, ended by the end
+// of their standard input whatever ends us.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { addAbortListener, once } from 'node:events';
+import { addAbortListener } from 'node:events';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { messageOf } from '../errors.js';
 
 const main = fileURLToPath(new URL('./main.js', import.meta.url));
 const KILL_MS = 5000;
@@ -11,6 +13,7 @@ const KILL_MS = 5000;
 export class Child implements AsyncDisposable {
   readonly #process: ChildProcess;
   readonly #exited: Promise<number>;
+  #failure: Error | undefined;
   /** Every JSON object it has printed. */
   readonly printed: Record<string, unknown>[] = [];
   readonly #waiting = new Set<() => void>();
@@ -21,7 +24,16 @@ export class Child implements AsyncDisposable {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#process.stdin?.on('error', () => undefined);
-    this.#exited = once(this.#process, 'close').then(([code]) => (code as number | null) ?? 1);
+    this.#exited = new Promise((resolve) => {
+      this.#process.once('close', (code) => {
+        resolve(code ?? 1);
+      });
+      // There is no process: the limit of them, or of open files, is reached (EAGAIN, EMFILE).
+      this.#process.once('error', (error) => {
+        this.#failure = new Error(`a second process cannot be started: ${messageOf(error)}`, { cause: error });
+        resolve(1);
+      });
+    });
     const listener = addAbortListener(signal, () => {
       void this.end();
     });
@@ -29,7 +41,10 @@ export class Child implements AsyncDisposable {
       listener[Symbol.dispose]();
       this.#notify();
     });
-    createInterface({ input: this.#process.stdout! }).on('line', (line) => {
+    // Without open files to be had there are no streams either.
+    const { stdout } = this.#process as { stdout?: Readable | null };
+    if (stdout == undefined) return;
+    createInterface({ input: stdout }).on('line', (line) => {
       this.printed.push(JSON.parse(line) as Record<string, unknown>);
       this.#notify();
     });
@@ -39,10 +54,14 @@ export class Child implements AsyncDisposable {
     return this.#process.pid ?? -1;
   }
 
-  /** The first object printed with that event, or undefined when the child has exited or the time is over. */
+  /**
+   * The first object printed with that event, or undefined when the child has exited or the time is over.
+   * @throws Error when it could not be started
+   */
   async event(name: string, timeoutMs: number): Promise<Record<string, unknown> | undefined> {
     const deadline = AbortSignal.timeout(timeoutMs);
     for (;;) {
+      if (this.#failure !== undefined) throw this.#failure;
       const found = this.printed.find((one) => one['event'] === name);
       const { exitCode, signalCode } = this.#process;
       if (found !== undefined || deadline.aborted || exitCode !== null || signalCode !== null) return found;
@@ -55,9 +74,11 @@ export class Child implements AsyncDisposable {
     }
   }
 
-  /** Its exit status. */
-  exited(): Promise<number> {
-    return this.#exited;
+  /** Its exit status. @throws Error when it could not be started */
+  async exited(): Promise<number> {
+    const status = await this.#exited;
+    if (this.#failure !== undefined) throw this.#failure;
+    return status;
   }
 
   /** SIGTERM, and SIGKILL if that does not do. */

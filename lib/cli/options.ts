@@ -1,5 +1,5 @@
 // Parsers of option values: a wrong one is a usage error that says what would be right.
-import { cpus } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
 import type { DialectChoice } from './serving.js';
 
@@ -49,9 +49,18 @@ export function duration(text: string): number {
 export function cpuList(text: string): number[] {
   if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('Give CPU numbers such as 0,1.');
   const numbers = text.split(',').map(Number);
-  const last = cpus().length - 1;
+  const last = lastCpu();
   if (Math.max(...numbers) > last) throw new InvalidArgumentError(`This machine has CPUs from 0 to ${last}.`);
   return numbers;
+}
+
+/** The highest number a CPU can have, also one that is offline; what may not be used is the kernel's to refuse. */
+function lastCpu(): number {
+  try {
+    return Number(/\d+$/.exec(readFileSync('/sys/devices/system/cpu/possible', 'utf8').trim())?.[0] ?? Infinity);
+  } catch {
+    return Infinity;
+  }
 }
 
 /** `clones` for every socket, `PATH=clones` for one. */

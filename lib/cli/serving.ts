@@ -64,12 +64,12 @@ export function snapshotsOf(
     if (socket === undefined || Array.from(bySnapshot.values()).flat().includes(socket)) continue;
     wrong(`--dialect ${socket}=...: there is no --socket ${socket}`);
   }
-  return Array.from(bySnapshot).flatMap(([path, paths]) =>
-    [false, true].flatMap((clones) => {
-      const chosen = paths.filter((socket) => isClone(socket) === clones);
-      return chosen.length === 0 ? [] : [{ path, sockets: chosen, clones }];
-    }),
-  );
+  return Array.from(bySnapshot)
+    .flatMap(([path, paths]) => [
+      { path, clones: false, sockets: paths.filter((socket) => !isClone(socket)) },
+      { path, clones: true, sockets: paths.filter(isClone) },
+    ])
+    .filter((snapshot) => snapshot.sockets.length > 0);
 }
 
 function dialectOf(socket: string, dialects: readonly DialectChoice[]): DialectChoice['dialect'] {

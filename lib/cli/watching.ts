@@ -55,7 +55,7 @@ export class Metrics {
   }
 }
 
-/** Appends the faults of all servers to a file, a JSON object a line. */
+/** Writes the faults of all servers to a file, a JSON object a line; what is in it before is gone. */
 export class TraceWriter {
   readonly #servers: readonly FaultServer[];
   readonly #stream: WriteStream;

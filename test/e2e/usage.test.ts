@@ -24,6 +24,7 @@ const wrong: [name: string, args: string[], code: number, line: RegExp, uid?: nu
   ['a wrong choice', ['demo', '--order', 'backwards'], 2, /sequential, random/],
   ['a wrong number', ['demo', '--threads', '0'], 2, /whole number from 1 to 1024/],
   ['a wrong size', ['touch', '--socket', socket, '--size', '-5'], 2, /bytes/],
+  ['a CPU that is not there', ['serve', snapshot, '--socket', socket, '--cpus', '0,8192'], 2, /CPUs from 0 to \d+/],
   ['a wrong time', ['serve', snapshot, '--socket', socket, '--drain-timeout', 'soon'], 2, /500ms, 10s or 2m/],
   ['a missing file', ['serve', join(folder, 'none'), '--socket', socket], 1, /ENOENT.*none/],
   ['an empty file', ['serve', empty, '--socket', socket], 1, /is empty/],
@@ -113,6 +114,13 @@ describe('sizes that do not fit', () => {
     expect(tooLong.stderr).toMatch(/after the last page of the source \(4097 bytes\)/);
     await serve.stop();
   });
+});
+
+it('a second process that cannot be started', async () => {
+  const elsewhere = 'data:text/javascript,process.execPath="/none/node"';
+  const result = await run(process.execPath, ['--import', elsewhere, mainScript, 'demo', snapshot]);
+  expect(result.stderr).toBe('uffd: a second process cannot be started: spawn /none/node ENOENT\n');
+  expect(result.code).toBe(1);
 });
 
 describe('help', () => {
