@@ -47,7 +47,10 @@ export function openUserfaultfd(userModeOnly: boolean): Opened {
   throw new KernelError(fd, 'userfaultfd', device + remedy(fd, userModeOnly));
 }
 
-/** What the kernel offers, asked of a descriptor that is thrown away: a handshake fixes the features for good. */
+/**
+ * What the kernel offers, asked of a descriptor that is thrown away: a handshake fixes the features for good.
+ * @param userModeOnly needs no permission, but Linux 5.11 (EINVAL before); with false it is the other way round
+ */
 export function availableFeatures(userModeOnly = true): { names: Set<FeatureName>; unknown: bigint; ioctls: bigint } {
   const { fd } = openUserfaultfd(userModeOnly);
   const probe = new (native().Userfaultfd)(fd);

@@ -110,13 +110,16 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
   /**
    * Takes over the descriptor of a userfaultfd that somebody else opened, here or in another process, with what is
    * registered there: its faults are answered in their address space. It must be non-blocking, with its handshake done.
-   * @throws UffdError ERR_INVALID_ARGUMENT when it is something else; then the descriptor stays the caller's
+   * @throws UffdError ERR_INVALID_ARGUMENT when it is something else, KernelError when none can be opened here to ask what
+   *   the kernel offers (EINVAL before Linux 5.11, EPERM under a seccomp filter); then the descriptor stays the caller's
    */
   static adopt(fd: number, registered: readonly AddressRange[] = []): Userfaultfd {
     const { features, apiDone, nonBlocking } = readFdinfo(fd);
     if (!apiDone) throw new UffdError('ERR_INVALID_ARGUMENT', 'UFFDIO_API has not been done on the userfaultfd');
     if (!nonBlocking)
       throw new UffdError('ERR_INVALID_ARGUMENT', 'the userfaultfd is blocking: open it with O_NONBLOCK');
+    // Before the descriptor is taken over: this may fail.
+    const { names: available } = availableFeatures();
     const regions = registered.map(
       ({ start, lengthBytes, pageSize: page = pageSize(), kind }) =>
         new Region({ start, lengthBytes, pageSize: page, kind, mapping: undefined, answers: new Set() }),
@@ -125,7 +128,7 @@ export class Userfaultfd implements AsyncIterable<FaultEvent>, Disposable {
       descriptor: new (native().Userfaultfd)(fd),
       route: { via: 'received' },
       features: featureNames(features),
-      available: availableFeatures().names,
+      available,
       regions,
     });
   }

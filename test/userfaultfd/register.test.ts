@@ -1,4 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, expect, test } from 'vitest';
 import { Mapping, type RegisterModeName, Userfaultfd } from '../../dist/index.js';
@@ -154,6 +156,13 @@ test('unregister of a range that this object has not registered wakes those who 
   expect((await nextFault(uffd)).reason).toBe('minor');
   other.unregister({ start: mapping.address, lengthBytes: PAGE });
   expect((await within(reading, 'the read', 1000)).toString()).toBe('m');
+});
+
+test("a userfaultfd that cannot be adopted stays the caller's", () => {
+  const script = join(import.meta.dirname, 'adopting-without-files.mjs');
+  const limited = 'ulimit -n 200; exec "$0" --expose-gc "$1"';
+  const { stdout } = spawnSync('bash', ['-c', limited, process.execPath, script], { encoding: 'utf8' });
+  expect(stdout).toBe('EMFILE anon_inode:[userfaultfd]\n');
 });
 
 test('close wakes everybody, who read zeroes', async () => {
