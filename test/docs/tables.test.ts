@@ -32,6 +32,17 @@ test('README.md and docs/kernel-support.md: the tables of memory kinds are those
   expect([status, stderr]).toEqual([0, '']);
 });
 
+test.each([
+  ['FaultServer.start', 'lib/server/fault-server-options.ts', 'FaultServerOptions'],
+  ['HandoffListener', 'lib/transports/handoff-listener.ts', 'ListenerOptions'],
+])('docs/architecture.md: the options of %s', (name, path, type) => {
+  const sections = read('docs/architecture.md').split(/^### /m);
+  const section = sections.find((text) => text.startsWith(`\`${name}\``))!;
+  const [, members] = new RegExp(`^export interface ${type} \\{\n(.*?)^\\}`, 'ms').exec(read(path))!;
+  const options = Array.from(members!.matchAll(/^ {2}readonly (\w+)/gm), ([, option]) => option);
+  expect(Array.from(section.matchAll(/^\| `(\w+)`/gm), ([, option]) => option)).toEqual(options);
+});
+
 test('docs/dependencies.md: exactly the dependencies of package.json', () => {
   const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> };
   const named = codeRowsOf('docs/dependencies.md').map(([name]) => name!.replaceAll('`', ''));
