@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { FaultServer, type FillWay, HandoffListener, fileSource, handOff } from '../../dist/index.js';
+import { FaultServer, type FeatureName, type FillWay, HandoffListener, fileSource, handOff } from '../../dist/index.js';
 import { installedFolder } from '../examples/sandbox.js';
 import { deadline } from '../support/deadline.js';
 import { PAGE, filled, mappingOf, registeredMemfd } from '../support/memory.js';
@@ -14,9 +14,9 @@ beforeEach((context) => {
 });
 
 /** Eight pages of a file, served page by page to a mapping of this process. */
-async function served(fill: FillWay) {
+async function served(fill: FillWay, features: FeatureName[] = []) {
   // Made first, so that it goes last.
-  const { memfd, mapping, uffd } = registeredMemfd(8);
+  const { memfd, mapping, uffd } = registeredMemfd(8, { features });
   const folder = installedFolder();
   const bytes = randomBytes(8 * PAGE);
   writeFileSync(join(folder, 'snapshot.img'), bytes);
@@ -54,6 +54,21 @@ describe.each(['copy', 'continue'] as const)('--fill %s', (fill) => {
     expect(await page(0)).toEqual(filled(0));
     expect(await page(1)).toEqual(filled(0));
     expect(await page(2)).toEqual(right(2));
+  });
+
+  test('with eventRemove, MADV_DONTNEED of a page that has not come makes it one of zeroes', async () => {
+    const { mapping, page, right } = await served(fill, ['eventRemove']);
+    expect(await page(0)).toEqual(right(0));
+    mapping.advise('dontNeed', 0, 2 * PAGE);
+    expect(await page(0)).toEqual(right(0));
+    expect(await page(1)).toEqual(filled(0));
+    expect(await page(2)).toEqual(right(2));
+  });
+
+  test('without it, such a page still comes', async () => {
+    const { mapping, page, right } = await served(fill);
+    mapping.advise('dontNeed', PAGE, PAGE);
+    expect(await page(1)).toEqual(right(1));
   });
 
   test('the memfd can no longer shrink', async () => {
