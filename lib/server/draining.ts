@@ -1,6 +1,7 @@
 // Filling everything that is absent, behind demand: what a server owes its clients before it may go away.
 import { messageOf } from '../errors.js';
 import { AnswerOp } from '../native/contract.js';
+import type { RegisterModeName } from '../memory/kinds/kind.js';
 import { registerMask } from '../userfaultfd/features.js';
 import type { AnswerBlock } from './answer-block.js';
 import type { Fetches } from './fetches.js';
@@ -126,10 +127,11 @@ export class Draining {
     const address = session.addressOf(region, page);
     if (queue.unregisteredBefore(session.slot, address, session.pageSize, 1) > 0) return false;
     const modes = session.fill === 'continue' ? (['missing', 'minor'] as const) : (['missing'] as const);
+    const register = (more: readonly RegisterModeName[]) =>
+      queue.register(session.slot, address, session.pageSize, registerMask([...modes, ...more]));
+    if (register([]) !== EBUSY) return false;
     // Since Linux 7.3 it is EBUSY too to take protection away from what is ours.
-    return ([[], ['wp'], ['rwp']] as const).every(
-      (more) => queue.register(session.slot, address, session.pageSize, registerMask([...modes, ...more])) === EBUSY,
-    );
+    return !([['wp'], ['rwp']] as const).some((more) => typeof register(more) === 'bigint');
   }
 
   /** Pages that the client has dropped would show what is behind them once nobody is asked any more. */

@@ -1,6 +1,7 @@
 // What can be seen of a server: metrics, status, the trace of faults.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { requires } from '../support/requires.js';
@@ -36,6 +37,8 @@ describe('--metrics', () => {
     const { stdout } = await pagesOf('all', serve);
     expect(touches(stdout, 'page')).toEqual(content);
     await serve.event('detached');
+    createConnection(serve.socket).end('no handshake');
+    await serve.event('refused');
     const waiting = pagesOf('wait', serve);
     await until(() => serve.events.filter(({ event }) => event === 'session').length === 2);
     await new Promise((resolve) => setTimeout(resolve, 300));
@@ -43,6 +46,7 @@ describe('--metrics', () => {
     const file = `file="${snapshot}"`;
     expect(value(`uffd_sessions{${file}}`)).toBe(1);
     expect(value(`uffd_sessions_total{${file}}`)).toBe(2);
+    expect(value(`uffd_refused_total{${file}}`)).toBe(1);
     expect(value(`uffd_faults_total{${file}}`)).toBe(2 * PAGES);
     expect(value(`uffd_pages_filled_total{${file}}`)).toBe(2 * PAGES);
     expect(value(`uffd_answer_seconds_count{${file},outcome="filled"}`)).toBe(2 * PAGES);

@@ -15,6 +15,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -82,6 +83,16 @@ describe('the server', () => {
     expect(stdout).toMatch(/^\{"event":"drained"\}$\n^EOF$/m);
     expect(touches(stdout, 'again')).toEqual(Array.from({ length: 300 }, (_, page) => patternOf(page)));
     expect(code).toBe(0);
+  });
+
+  it('told to stop while somebody is silent: does not wait for a handshake', async () => {
+    const serve = await start('silent', big, '--handshake-timeout', '10m');
+    const silent = createConnection(serve.socket);
+    silent.on('error', () => undefined);
+    silent.write('[');
+    await until(() => silent.bytesWritten > 0);
+    expect(await serve.stop()).toBe(0);
+    silent.destroy();
   });
 
   it('told twice: ends at once', async () => {

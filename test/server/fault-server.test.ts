@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { FaultServer, moduleSource, objectSource } from 'userfaultfd';
+import { FaultServer, Userfaultfd, moduleSource, objectSource } from 'userfaultfd';
 import { milliseconds, times } from '../support/deadline.js';
 import { Client, PAGE, counting, patterns, serverOf, slow } from './support.js';
 
@@ -87,6 +87,27 @@ describe('a client that', () => {
     const expected = patterns(0, pages);
     for (const [from, to] of parts) expected.fill(0, from, to);
     expect(await client.read(0, pages)).toEqual(expected);
+  });
+
+  it('has given a part of it to another userfaultfd: all the rest is unregistered at the end', async () => {
+    const server = await serverOf({ source: slow(0, sizeBytes) });
+    using client = await new Client(8, 'anonymous').attach(server);
+    using other = Userfaultfd.open();
+    const part = { start: client.mapping.address + BigInt(3 * PAGE), lengthBytes: PAGE };
+    client.userfaultfd.unregister(part);
+    other.register(part, ['missing']);
+    await server.drain(milliseconds(10_000));
+    using third = Userfaultfd.open();
+    const registered = Array.from({ length: 8 }, (_, page) => page).filter((page) => {
+      try {
+        third.register({ start: client.mapping.address + BigInt(page * PAGE), lengthBytes: PAGE }, ['missing']);
+        return false;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'EBUSY' });
+        return true;
+      }
+    });
+    expect(registered).toEqual([3]);
   });
 
   it('comes and goes while the server is closed: no error', async () => {

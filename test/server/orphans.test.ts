@@ -188,3 +188,16 @@ describe('is kept, and served,', () => {
     expect(stats).toMatchObject({ faults: PAGES, filledPages: PAGES });
   });
 });
+
+it('where it was there is memory of another userfaultfd: nothing is brought there at the end', async () => {
+  const server = await serverOf({ source: slow(0, sizeBytes) });
+  using client = await new Client(PAGES, 'anonymous').attach(server);
+  const { mapping, session } = client;
+  server.orphan(session);
+  using other = Userfaultfd.open();
+  client.userfaultfd.unregister({ start: mapping.address, lengthBytes: sizeBytes });
+  const region = other.register({ start: mapping.address, lengthBytes: sizeBytes }, ['missing']);
+  await server.drain(milliseconds(5000));
+  expect(other.copy({ region, page: 0 }, new Uint8Array(PAGE).fill(7)).kind).toBe('installed');
+  expect(other.copy({ region, page: PAGES - 1 }, new Uint8Array(PAGE).fill(7)).kind).toBe('installed');
+});
