@@ -40,10 +40,14 @@ std::vector<int> affinity() {
   return cpus;
 }
 
-void close_detached(int fd) {
+void close_detached(int fd) { close_detached(std::vector<int>{fd}); }
+
+void close_detached(std::vector<int> fds) {
   Thread thread;
-  // At the limit of threads the descriptor stays open: that is less harm than a server that hangs in close(2).
-  thread.start([fd] { ::close(fd); });
+  // At the limit of threads the descriptors stay open: that is less harm than a server that hangs in close(2).
+  thread.start([fds = std::move(fds)] {
+    for (int fd : fds) ::close(fd);
+  });
   thread.detach();
 }
 

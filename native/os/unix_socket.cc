@@ -7,6 +7,9 @@
 
 #include <cstddef>
 #include <cstring>
+#include <vector>
+
+#include "process.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -20,6 +23,8 @@ namespace uffd::unix_socket {
 namespace {
 
 constexpr int kSocketType = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+// The kernel's SCM_MAX_FD: no message has more descriptors.
+constexpr int kMostSent = 253;
 
 bool address_of(const std::string& path, sockaddr_un* address) {
   std::memset(address, 0, sizeof(*address));
@@ -75,7 +80,8 @@ Result<UniqueFd> pair(UniqueFd* other) {
 }
 
 int receive(int socket, void* buffer, uint64_t capacity, Received* received) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxDescriptors)];
+  // Room for all that can come: recvmsg(2) itself closes what does not fit, and that can take for ever.
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostSent)];
   iovec data{buffer, capacity};
   msghdr message = {};
   message.msg_iov = &data;
@@ -88,7 +94,7 @@ int receive(int socket, void* buffer, uint64_t capacity, Received* received) {
   } while (bytes < 0 && errno == EINTR);
   if (bytes < 0) return -errno;
   received->bytes = bytes;
-  received->control_truncated = (message.msg_flags & MSG_CTRUNC) != 0;
+  std::vector<int> surplus;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     int count = static_cast<int>((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
@@ -98,12 +104,12 @@ int receive(int socket, void* buffer, uint64_t capacity, Received* received) {
       if (received->descriptor_count < kMaxDescriptors) {
         received->descriptors[received->descriptor_count++] = fd;
       } else {
-        // CMSG_SPACE rounds up, so one descriptor more than asked for can fit.
-        ::close(fd);
-        received->control_truncated = true;
+        surplus.push_back(fd);
       }
     }
   }
+  received->control_truncated = !surplus.empty() || (message.msg_flags & MSG_CTRUNC) != 0;
+  if (!surplus.empty()) process::close_detached(std::move(surplus));
   return 0;
 }
 

@@ -8,8 +8,7 @@
 
 namespace uffd::unix_socket {
 
-// More descriptors than any handshake needs is a refusal, not a truncation: the kernel sets
-// MSG_CTRUNC.
+// More descriptors than any handshake needs are a refusal.
 constexpr int kMaxDescriptors = 3;
 
 // Binds with mode 0600 from the first moment; -EADDRINUSE when anything is at `path`.
@@ -21,11 +20,13 @@ Result<UniqueFd> pair(UniqueFd* other);
 
 struct Received {
   int64_t bytes = 0;  // 0 is the end of the stream
+  // There were more than kMaxDescriptors, or than this process may open.
   bool control_truncated = false;
   int descriptor_count = 0;
   int descriptors[kMaxDescriptors];
 };
-// The descriptors in `received` belong to the caller, all close-on-exec.
+// The descriptors in `received` belong to the caller, all close-on-exec. Those beyond kMaxDescriptors are closed by a
+// thread nobody waits for.
 int receive(int socket, void* buffer, uint64_t capacity, Received* received);
 // The descriptors go with the first byte. The bytes sent, or a negative errno.
 int64_t send(int socket, const void* bytes, uint64_t length, const int* descriptors, int count);

@@ -6,14 +6,17 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { once } from 'node:events';
 import { FaultServer, HandoffListener, Mapping, Memfd, Userfaultfd, handOff, objectSource } from 'userfaultfd';
+import { native } from '../../dist/native/load.js';
 import { gated } from '../server/support.js';
 import { within } from '../support/deadline.js';
 import { PAGE } from '../support/memory.js';
 import { lacks, requires } from '../support/requires.js';
+import { openDescriptors } from '../support/resources.js';
 import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, uffd, until } from './support.js';
 
 const PAGES = 64;
 const HELD_MS = 5000;
+const EAGAIN = -11;
 const folder = temporaryFolder();
 const mount = join(folder, 'mount');
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
@@ -112,6 +115,30 @@ it.each([
   expect(serve.events.filter(({ event }) => ['unserved', 'parked', 'refused', 'error'].includes(event))).toEqual([]);
   expect(await serve.stop()).toBe(0);
   expect(await handoff.done).toBe('drained');
+});
+
+it('a surplus descriptor that only this lock lets close: receive() does not wait for it', async () => {
+  const path = join(folder, 'surplus.sock');
+  const listener = new (native().UnixSocket)(native().UnixSocket.listen(path, 1));
+  const holding = spawn(compiled('restless-client.c'), ['gives-and-holds', path, '1', join(mount, 'snapshot')], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 20_000,
+    killSignal: 'SIGKILL',
+  });
+  const [sent] = (await within(once(holding.stdout, 'data'), 'the descriptors')) as [Buffer];
+  expect(String(sent)).toBe('sent\n');
+  const before = openDescriptors('userfaultfd');
+  const connection = new (native().UnixSocket)(listener.accept());
+  const buffer = new Uint8Array(PAGE);
+  const [, truncated, ...descriptors] = connection.receive(buffer) as [number, boolean, ...number[]];
+  // It says so once the lock is free: not yet.
+  expect(connection.receive(buffer)).toBe(EAGAIN);
+  expect({ truncated, count: descriptors.length }).toEqual({ truncated: true, count: 3 });
+  for (const fd of descriptors) native().closeFd(fd);
+  connection.closeDetached();
+  listener.close();
+  await once(holding, 'exit');
+  await expect.poll(() => openDescriptors('userfaultfd')).toBe(before);
 });
 
 it('a fault that the held worker has read already is answered by the other one', async () => {

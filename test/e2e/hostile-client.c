@@ -146,9 +146,10 @@ int main(int argc, char **argv) {
            (unsigned long long)(uintptr_t)base, size, page);
   int fds[253] = {uffd, memory};
   for (int i = 2; i < 253; i++) fds[i] = memory;
-  int count = anonymous ? 1 : is("three-descriptors") ? 3 : is("253-descriptors") ? 253 : 2;
+  int count = anonymous ? 1 : is("three-descriptors") ? 3 : is("given-fourth") ? 4 : is("253-descriptors") ? 253 : 2;
   if (is("wrong-memory")) fds[1] = open("/etc/passwd", O_RDONLY);
   if (is("given-memory")) fds[1] = open(argv[4], O_RDONLY);
+  if (is("given-fourth")) fds[3] = open(argv[4], O_RDONLY);
   if (is("wrong-uffd")) fds[0] = eventfd(0, 0);
   if (is("half")) text[strlen(text) / 2] = 0;
   if (is("pieces")) {

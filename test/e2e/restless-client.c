@@ -46,7 +46,7 @@ static void look(const char *word) {
 }
 
 static void send_with(int socket, const char *text, const int *fds, int count) {
-  char control[CMSG_SPACE(sizeof(int) * 2)] = {0};
+  char control[CMSG_SPACE(sizeof(int) * 5)] = {0};
   struct iovec data = {(void *)text, strlen(text)};
   struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control};
   message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
@@ -161,8 +161,22 @@ int main(int argc, char **argv) {
   size_t told = is("lies-about-size") ? size + page : size;
   snprintf(text, sizeof(text), "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":0,\"page_size\":%zu}]",
            (size_t)(uintptr_t)base, told, page);
-  int fds[2] = {uffd, memory};
+  int fds[5] = {uffd, memory};
   pthread_t threads[THREADS];
+  if (is("gives-and-holds")) {
+    // The last one is nobody else's: closing it waits for the lock.
+    for (int i = 0; i < 4; i++) fds[i] = server;
+    fds[4] = uffd;
+    pthread_create(&threads[0], NULL, read_slowly, argv[4]);
+    pthread_create(&threads[1], NULL, hold, argv[4]);
+    usleep(600000);
+    send_with(server, text, fds, 5);
+    close(uffd);
+    puts("sent");
+    join(2, threads);
+    if (write(server, "held", 4) < 0) die("write");
+    return 0;
+  }
   int held = is("holds-private") || is("holds-shared");
   if (held) {
     // From before anything of it is served: whatever the server asks the kernel about it first waits for the lock.

@@ -44,16 +44,18 @@ describe('a FUSE file system that is slow', () => {
     await mounted(mount);
   });
 
-  it('sent as the memory: refused, and its slow close(2) holds nobody up', async () => {
-    const serve = await Serve.start(patternFile(folder, 8), join(folder, 'sent.sock'));
+  it.each([
+    ['given-memory', /"refused".*neither a memfd nor a guest_memfd but .*snapshot/],
+    ['given-fourth', /"refused".*too many descriptors/],
+  ])('%s: refused, and its slow close(2) holds nobody up', async (mode, reason) => {
+    const serve = await Serve.start(patternFile(folder, 8), join(folder, `${mode}.sock`));
     const started = performance.now();
     // The clients themselves end only when their own close(2) returns.
-    const hostile = [1, 2, 3].map(() => run(client, ['given-memory', serve.socket, '8', file]));
+    const hostile = [1, 2, 3].map(() => run(client, [mode, serve.socket, '8', file]));
     await until(() => serve.events.filter(({ event }) => event === 'refused').length === 3);
     expect((await uffd(['touch', '--socket', serve.socket, '--size', '32K', '--json'])).code).toBe(0);
     expect(performance.now() - started).toBeLessThan(CLOSE_MS);
-    for (const { stdout } of await Promise.all(hostile))
-      expect(stdout).toMatch(/"refused".*neither a memfd nor a guest_memfd but .*snapshot/);
+    for (const { stdout } of await Promise.all(hostile)) expect(stdout).toMatch(reason);
     expect(performance.now() - started).toBeGreaterThan(CLOSE_MS);
     expect(await serve.stop()).toBe(0);
   });

@@ -63,8 +63,8 @@ test('more than three are not sent', () => {
   expect(one.send(Buffer.from('x'), [0, 0, 0, 0])).toBe(EINVAL);
 });
 
-// 4 just fits into the space the kernel rounds up to; of 253, its limit, it throws the rest away itself.
-test.for([4, 5, 253])('%i descriptors from a peer are a truncation, and none is left over', (count, context) => {
+// 253 are the most that the kernel sends.
+test.for([4, 5, 253])('%i descriptors from a peer are a truncation, and none is left over', async (count, context) => {
   requires(context, 'python3');
   const path = join(temporaryFolder(), 'socket');
   const listener = new (native().UnixSocket)(native().UnixSocket.listen(path, 1));
@@ -80,9 +80,10 @@ socket.send_fds(s, [b"many"], [r] * int(sys.argv[2]))`;
   const result = received(connection);
   expect(result).toMatchObject({ text: 'many', truncated: true });
   const { descriptors } = result as { descriptors: number[] };
-  expect(descriptors.length).toBeLessThanOrEqual(3);
+  expect(descriptors).toHaveLength(3);
   for (const fd of descriptors) native().closeFd(fd);
-  expect(openDescriptors()).toBe(before);
+  // On a thread nobody waits for.
+  await expect.poll(() => openDescriptors()).toBe(before);
   connection.close();
   listener.close();
 });
