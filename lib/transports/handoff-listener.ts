@@ -103,7 +103,8 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   close(): void {
     if (this.#closed.signal.aborted) return;
     this.#watcher?.close();
-    this.#socket.close();
+    // With the descriptors of clients that were not accepted yet.
+    this.#socket.closeDetached();
     for (const connection of this.#shaking) connection.close();
     this.#closed.abort();
     removeSocket(this.path, this.#inode);

@@ -1,7 +1,7 @@
 // A client that holds the lock of its own address space for seconds: only a file system of its own can make it wait so
 // long inside mmap(2). Everybody else is served meanwhile, whatever the server has to ask the kernel about it.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { once } from 'node:events';
@@ -16,9 +16,10 @@ import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches,
 
 const PAGES = 64;
 const HELD_MS = 5000;
-const EAGAIN = -11;
 const folder = temporaryFolder();
 const mount = join(folder, 'mount');
+/** A line for each slow read, written before anybody can go on who waits for it. */
+const slowLog = join(folder, 'slow.txt');
 const content = Array.from({ length: PAGES }, (_, page) => patternOf(page));
 let fuse: ChildProcess | undefined;
 
@@ -29,7 +30,9 @@ beforeEach((context) => {
 beforeAll(async () => {
   if (lacks('fuse', 'libfuse3-dev', 'root')) return;
   mkdirSync(mount);
-  fuse = spawn(compiled('slow-fuse.c'), ['8', `${HELD_MS}`, mount, '0'], { stdio: 'ignore' });
+  fuse = spawn(compiled('slow-fuse.c'), ['8', `${HELD_MS}`, mount, '0'], {
+    stdio: ['ignore', openSync(slowLog, 'w'), 'ignore'],
+  });
   await until(() => existsSync(join(mount, 'snapshot')));
 });
 
@@ -117,28 +120,49 @@ it.each([
   expect(await handoff.done).toBe('drained');
 });
 
-it('a surplus descriptor that only this lock lets close: receive() does not wait for it', async () => {
-  const path = join(folder, 'surplus.sock');
-  const listener = new (native().UnixSocket)(native().UnixSocket.listen(path, 1));
-  const holding = spawn(compiled('restless-client.c'), ['gives-and-holds', path, '1', join(mount, 'snapshot')], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+/** A client that has sent its last userfaultfd, and holds the lock that closing it waits for. */
+function givesAndHolds(path: string): ChildProcess {
+  const output = join(folder, 'output.txt');
+  const child = spawn(compiled('restless-client.c'), ['gives-and-holds', path, '1', join(mount, 'snapshot')], {
+    stdio: ['ignore', openSync(output, 'w'), 'inherit'],
     timeout: 20_000,
     killSignal: 'SIGKILL',
   });
-  const [sent] = (await within(once(holding.stdout, 'data'), 'the descriptors')) as [Buffer];
-  expect(String(sent)).toBe('sent\n');
+  // Without the event loop, where it would be accepted.
+  for (let waited = 0; readFileSync(output, 'utf8') === '' && waited < 8000; waited += 10) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+  }
+  expect(readFileSync(output, 'utf8')).toBe('sent\n');
+  return child;
+}
+
+it('receive() does not wait for that lock with descriptors that are too many', async () => {
+  const path = join(folder, 'surplus.sock');
+  const listener = new (native().UnixSocket)(native().UnixSocket.listen(path, 1));
   const before = openDescriptors('userfaultfd');
+  const slowReads = readFileSync(slowLog, 'utf8');
+  const holding = givesAndHolds(path);
   const connection = new (native().UnixSocket)(listener.accept());
-  const buffer = new Uint8Array(PAGE);
-  const [, truncated, ...descriptors] = connection.receive(buffer) as [number, boolean, ...number[]];
-  // It says so once the lock is free: not yet.
-  expect(connection.receive(buffer)).toBe(EAGAIN);
+  const [, truncated, ...descriptors] = connection.receive(new Uint8Array(PAGE)) as [number, boolean, ...number[]];
+  expect(readFileSync(slowLog, 'utf8')).toBe(slowReads);
   expect({ truncated, count: descriptors.length }).toEqual({ truncated: true, count: 3 });
   for (const fd of descriptors) native().closeFd(fd);
   connection.closeDetached();
   listener.close();
   await once(holding, 'exit');
   await expect.poll(() => openDescriptors('userfaultfd')).toBe(before);
+});
+
+it('a listener that is closed does not wait for that lock with what it has not accepted', async () => {
+  const path = join(folder, 'unaccepted.sock');
+  await using server = await FaultServer.start({ source: objectSource(gated(0), { sizeBytes: PAGE }), workers: 1 });
+  const listener = new HandoffListener(server, { path });
+  const slowReads = readFileSync(slowLog, 'utf8');
+  const holding = givesAndHolds(path);
+  listener.close();
+  expect(readFileSync(slowLog, 'utf8')).toBe(slowReads);
+  expect(existsSync(path)).toBe(false);
+  await once(holding, 'exit');
 });
 
 it('a fault that the held worker has read already is answered by the other one', async () => {

@@ -32,7 +32,11 @@ static int open_file(const char *path, struct fuse_file_info *file) {
 static int read_file(const char *path, char *buffer, size_t size, off_t offset, struct fuse_file_info *file) {
   (void)path;
   (void)file;
-  if (offset + (off_t)size > pages * 4096 / 2) usleep(delay_ms * 1000);
+  if (offset + (off_t)size > pages * 4096 / 2) {
+    usleep(delay_ms * 1000);
+    // Before anybody can go on who waits for it.
+    puts("slow read");
+  }
   for (size_t i = 0; i < size; i++) buffer[i] = (offset + (off_t)i) / 4096 % 250 + 1;
   return size;
 }
@@ -49,6 +53,7 @@ static const struct fuse_operations operations = {
     .getattr = get_attributes, .open = open_file, .read = read_file, .flush = flush_file};
 
 int main(int argc, char **argv) {
+  setvbuf(stdout, NULL, _IOLBF, 0);
   if (argc != 4 && argc != 5) return 2;
   if (argc == 5) close_seconds = atol(argv[4]);
   pages = atol(argv[1]);
