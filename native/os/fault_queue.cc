@@ -195,7 +195,14 @@ bool FaultQueue::answer(double* answers, int count) {
 
 int FaultQueue::drain(int slot, double* rows, int capacity_rows) {
   uffd_msg messages[kMessagesPerRead];
-  int count = userfaultfd::read_messages(userfaultfd_of(slot), messages, std::min(capacity_rows, kMessagesPerRead));
+  int capacity = std::min(capacity_rows, kMessagesPerRead);
+  int count = userfaultfd::read_without_waiting(userfaultfd_of(slot), messages, capacity);
+  if (count == -EOPNOTSUPP) {
+    // Between epoll_wait(2) and here a client can have cleared O_NONBLOCK and read the message itself.
+    auto read = [&](int fd) { return userfaultfd::read_as_opened(fd, messages, capacity); };
+    count = static_cast<int>(on_userfaultfd(slot, read));
+    if (count == -EINTR) return 0;
+  }
   if (count < 0) {
     put(rows, slot, Event::kDescriptorError, -count, 0, 0, 0);
     return 1;

@@ -32,6 +32,12 @@ int64_t outcome(int returned, int64_t done, uint64_t len) {
   return -error;
 }
 
+// Of what read(2) returned.
+int messages_in(ssize_t bytes) {
+  if (bytes >= 0) return static_cast<int>(bytes / static_cast<ssize_t>(sizeof(uffd_msg)));
+  return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
 }  // namespace
 
 Result<Opened> open(bool user_mode_only, int* device_errno) {
@@ -108,13 +114,17 @@ int set_mode(int fd, uint64_t enable, uint64_t disable) {
 }
 
 int read_messages(int fd, uffd_msg* messages, int capacity) {
+  int count = read_without_waiting(fd, messages, capacity);
+  return count == -EOPNOTSUPP ? read_as_opened(fd, messages, capacity) : count;
+}
+
+int read_without_waiting(int fd, uffd_msg* messages, int capacity) {
   iovec buffer{messages, sizeof(uffd_msg) * static_cast<size_t>(capacity)};
-  ssize_t bytes = ::preadv2(fd, &buffer, 1, -1, RWF_NOWAIT);
-  // Before userfaultfd had read_iter (6.10) per-call flags were EOPNOTSUPP; O_NONBLOCK alone has to
-  // do there.
-  if (bytes < 0 && errno == EOPNOTSUPP) bytes = ::read(fd, buffer.iov_base, buffer.iov_len);
-  if (bytes >= 0) return static_cast<int>(bytes / static_cast<ssize_t>(sizeof(uffd_msg)));
-  return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+  return messages_in(::preadv2(fd, &buffer, 1, -1, RWF_NOWAIT));
+}
+
+int read_as_opened(int fd, uffd_msg* messages, int capacity) {
+  return messages_in(::read(fd, messages, sizeof(uffd_msg) * static_cast<size_t>(capacity)));
 }
 
 int address_space_alive(int fd) {

@@ -45,10 +45,14 @@ int64_t move(int fd, uint64_t dst, uint64_t src, uint64_t len, uint64_t mode);
 // Switches features of a live userfaultfd on and off (7.3: UFFD_FEATURE_RWP_ASYNC).
 int set_mode(int fd, uint64_t enable, uint64_t disable);
 
-// Whole messages into `messages`; the number read, 0 when none is waiting, or a negative errno.
-// Never blocks: RWF_NOWAIT holds even if the peer that shares the description has cleared
-// O_NONBLOCK.
+// Whole messages into `messages`; the number read, 0 when none is waiting, or a negative errno. Without waiting where
+// the kernel can, else as the descriptor was opened.
 int read_messages(int fd, uffd_msg* messages, int capacity);
+// RWF_NOWAIT holds even if the peer that shares the description has cleared O_NONBLOCK. -EOPNOTSUPP before userfaultfd
+// had read_iter (6.10).
+int read_without_waiting(int fd, uffd_msg* messages, int capacity);
+// Waits for a message if the peer has cleared O_NONBLOCK.
+int read_as_opened(int fd, uffd_msg* messages, int capacity);
 
 // Is the address space behind the descriptor still there? 1 or 0; a negative errno when the kernel
 // cannot tell.

@@ -1,13 +1,17 @@
 // The fault queue through its contract: rows of answers, rows of events, one call for both.
+import { join } from 'node:path';
+import process from 'node:process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { beforeEach, expect, test } from 'vitest';
 import { pageEntries } from '../../dist/index.js';
 import { Answer, EventKind, Held, QueueControl } from '../../dist/native/contract.js';
 import { native } from '../../dist/native/load.js';
+import { expectCleanExit, runProgram } from '../support/child.js';
 import { deadline, milliseconds } from '../support/deadline.js';
 import { PAGE, type Setup, anonymousMapping, filled, registeredMemfd, userfaultfd } from '../support/memory.js';
 import { type AnswerRow, Queue, duplicate } from '../support/native.js';
+import { compiled } from '../support/programs.js';
 import { requires } from '../support/requires.js';
 import { openDescriptors } from '../support/resources.js';
 
@@ -345,4 +349,18 @@ test('asked, the owner of the queue waits for the decision', async () => {
   expect(queue.control[QueueControl.held]).toBe(Held.free);
   await reading;
   await worker.terminate();
+});
+
+test('a read that a client can make wait is a call on that client', async (context) => {
+  requires(context, 'cc');
+  const script = join(import.meta.dirname, 'as-opened.mjs');
+  const EOPNOTSUPP = 95;
+  const command = [`-${EOPNOTSUPP}`, process.execPath, script];
+  const result = await runProgram(compiled(join(import.meta.dirname, '../probe/seccomp.c')), command, 15_000);
+  expect(JSON.parse(expectCleanExit(result))).toEqual({
+    first: { calls: 1, pages: [0] },
+    taken: { calls: 1, pages: [] },
+    given: { calls: 1, pages: [1] },
+    inCall: 0,
+  });
 });
