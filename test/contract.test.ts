@@ -30,6 +30,7 @@ const methods: { [K in keyof Constructors]: Names<InstanceType<Constructors[K]>>
     error: true,
     address: true,
     unmap: true,
+    setRegistered: true,
     protect: true,
     advise: true,
     mincore: true,

@@ -283,6 +283,7 @@ export class Mapping implements Disposable {
       throw new UffdError('ERR_MAPPING_VIEWED', 'a view of the mapping exists; map the memory a second time for it');
     }
     this.#registrations.add(registration);
+    this.#native.setRegistered();
   }
 
   /** @internal */

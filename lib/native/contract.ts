@@ -31,6 +31,8 @@ export interface NativeMapping {
   error(): number;
   address(): number;
   unmap(): void;
+  /** Unmapping it can wait for ever: a thread nobody waits for does it, unless `unmap` finds that nothing uses the pages. */
+  setRegistered(): void;
   protect(offset: number, length: number, protection: number): number;
   advise(offset: number, length: number, advice: number): number;
   mincore(offset: number, length: number, pages: Uint8Array): number;

@@ -36,6 +36,7 @@ Napi::Function MappingObject::define(Napi::Env env) {
                          InstanceMethod<&MappingObject::error>("error"),
                          InstanceMethod<&MappingObject::address>("address"),
                          InstanceMethod<&MappingObject::unmap>("unmap"),
+                         InstanceMethod<&MappingObject::set_registered>("setRegistered"),
                          InstanceMethod<&MappingObject::protect>("protect"),
                          InstanceMethod<&MappingObject::advise>("advise"),
                          InstanceMethod<&MappingObject::mincore>("mincore"),
@@ -59,7 +60,7 @@ MappingObject::MappingObject(const Napi::CallbackInfo& info) : ObjectWrap(info) 
   if (!args.ok()) return;
   auto mapping = Mapping::map(fd, offset, length, protection, flags);
   error_ = mapping.error();
-  if (mapping.ok()) mapping_ = std::make_shared<Mapping>(mapping.take());
+  if (mapping.ok()) mapping_ = Mapping::shared(mapping.take());
 }
 
 Napi::Value MappingObject::error(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), -error_); }
@@ -70,7 +71,12 @@ Napi::Value MappingObject::address(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value MappingObject::unmap(const Napi::CallbackInfo& info) {
-  mapping_.reset();
+  Mapping::unmap(&mapping_);
+  return info.Env().Undefined();
+}
+
+Napi::Value MappingObject::set_registered(const Napi::CallbackInfo& info) {
+  if (mapping_) mapping_->set_registered();
   return info.Env().Undefined();
 }
 

@@ -21,6 +21,7 @@ class MappingObject : public Napi::ObjectWrap<MappingObject> {
   Napi::Value error(const Napi::CallbackInfo& info);
   Napi::Value address(const Napi::CallbackInfo& info);
   Napi::Value unmap(const Napi::CallbackInfo& info);
+  Napi::Value set_registered(const Napi::CallbackInfo& info);
   Napi::Value protect(const Napi::CallbackInfo& info);
   Napi::Value advise(const Napi::CallbackInfo& info);
   Napi::Value mincore(const Napi::CallbackInfo& info);

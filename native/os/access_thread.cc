@@ -79,7 +79,7 @@ void AccessThread::run() {
     std::lock_guard<std::mutex> lock(alive_);
     ended_ = true;
   }
-  // Here, not on the thread that is told: when this is the last hold, munmap(2) can wait for its event to be read.
+  // Here, not on the thread that is told: munmap(2) of a file can wait for its file system.
   mapping_.reset();
   done_(outcome, request_);
 }

@@ -1,5 +1,7 @@
 #include "mapping.h"
 
+#include "thread.h"
+
 namespace uffd {
 
 Result<Mapping> Mapping::map(int fd, uint64_t offset, uint64_t length, int protection, int flags) {
@@ -9,6 +11,25 @@ Result<Mapping> Mapping::map(int fd, uint64_t offset, uint64_t length, int prote
   mapping.data_ = static_cast<uint8_t*>(address);
   mapping.length_ = length;
   return mapping;
+}
+
+std::shared_ptr<Mapping> Mapping::shared(Mapping mapping) {
+  return std::shared_ptr<Mapping>(new Mapping(std::move(mapping)), [](Mapping* last) {
+    if (!last->registered_) {
+      delete last;
+      return;
+    }
+    Thread thread;
+    // At the limit of threads it stays mapped.
+    thread.start([last] { delete last; });
+    thread.detach();
+  });
+}
+
+void Mapping::unmap(std::shared_ptr<Mapping>* mapping) {
+  // Nobody else can come to hold it any more, except by a copy of this one.
+  if (mapping->use_count() == 1) (*mapping)->registered_ = false;
+  mapping->reset();
 }
 
 Mapping::Mapping(Mapping&& other) noexcept : data_(other.data_), length_(other.length_) {

@@ -40,7 +40,7 @@ describe('four workers at once', () => {
 });
 
 test('the event loop ends by itself when nothing runs', async () => {
-  for (const state of ['loaded', 'open', 'viewed', 'accesses ending']) {
+  for (const state of ['loaded', 'open', 'viewed', 'accesses ending', 'unmap events unread']) {
     expectCleanExit(await runScript(scenario, ['main ends', state]));
   }
 });

@@ -13,6 +13,15 @@ function registered(pages) {
   return { mapping, uffd, region: uffd.register(mapping, ['missing']) };
 }
 
+/** Whoever unmaps it waits: the userfaultfd stays open, whatever becomes of its object, and nobody reads the event. */
+function unread() {
+  const mapping = Mapping.anonymous(4 * page);
+  const uffd = Userfaultfd.open({ features: ['eventUnmap'] });
+  uffd.register(mapping, ['missing']);
+  native().duplicateFd(uffd.fd);
+  return { mapping, uffd };
+}
+
 /** Reads faults until `count` threads wait in one each. */
 async function faultsRead(uffd, count) {
   let seen = 0;
@@ -61,6 +70,17 @@ export const states = {
     const threads = new (native().TouchThreads)(mapping.handle, page, order, 4, false, true, [], () => undefined);
     await faultsRead(uffd, 4);
     return { mapping, uffd, threads };
+  },
+  'unmap events unread': () => {
+    const { mapping, uffd } = unread();
+    return { mapping, uffd };
+  },
+  'unmapped in a fault, unmap events unread': async () => {
+    const { mapping, uffd } = unread();
+    mapping.read(0, page).catch(() => undefined);
+    await faultsRead(uffd, 1);
+    mapping.unmap();
+    return { uffd };
   },
   viewed: () => new Uint8Array(Mapping.anonymous(4 * page).view()).fill(1),
 };
