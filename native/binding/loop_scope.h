@@ -1,7 +1,7 @@
 // What an environment (the main thread or one worker) has on its libuv loop: completions posted by
 // native threads and descriptors being watched. Closed as a whole by an asynchronous cleanup hook,
 // so that worker.terminate() and process exit find no open handle and no thread that would call
-// into a dead environment.
+// into a dead environment: what a thread posts after that is dropped.
 #pragma once
 
 #include <napi.h>
@@ -34,8 +34,8 @@ class LoopScope : public std::enable_shared_from_this<LoopScope> {
 
   // From any thread: runs `task` on the loop. After shutdown has begun the task is dropped.
   void post(std::function<void()> task);
-  // The loop stays alive while a background thread runs. `background` is cancelled and destroyed
-  // (its destructor joins) at shutdown at the latest.
+  // The loop stays alive while a background thread runs. `background` is cancelled and destroyed at shutdown at the
+  // latest: its destructor joins, or leaves behind a thread that cannot be called back.
   void add(std::shared_ptr<Background> background);
   void remove(const std::shared_ptr<Background>& background);
 

@@ -210,8 +210,7 @@ Napi::Value MappingObject::access(const Napi::CallbackInfo& info) {
   pending->callback = Napi::Persistent(callback);
   std::weak_ptr<PendingAccess> weak = pending;
   scope->add(pending);
-  // The outcome travels by value; the request stays where it is until the loop has joined the
-  // thread.
+  // The outcome travels by value; the request stays where it is for as long as `pending` does.
   pending->thread = std::make_unique<AccessThread>(mapping_, std::move(request),
                                                    [scope, weak](AccessOutcome outcome, AccessRequest& request) {
                                                      scope->post([scope, weak, outcome, &request] {

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
+#include <optional>
+
+#include "condition.h"
 
 namespace uffd {
 
@@ -57,31 +61,71 @@ void access_memory(void* argument) {
 
 }  // namespace
 
+struct AccessThread::Core {
+  std::shared_ptr<Mapping> mapping;
+  AccessRequest request;
+  Done done;
+  GuardedAccess access;
+
+  std::mutex mutex;
+  Condition changed;
+  // Guarded by mutex. Once accessed it is not signalled any more: pthread_kill on a thread that has ended is undefined.
+  bool accessed = false;
+  bool ended = false;
+  std::optional<Condition::Time> give_up;
+
+  void run();
+};
+
+void AccessThread::Core::run() {
+  // SAFETY: the mapping keeps the range mapped until the access is over, and the caller checked offset and length.
+  Body body{mapping->data() + request.offset, &request};
+  AccessOutcome outcome = access.run(access_memory, &body);
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    accessed = true;
+  }
+  // Here, not on the thread that is told: munmap(2) of a file can wait for its file system.
+  mapping.reset();
+  done(outcome, request);
+  done = nullptr;
+  std::lock_guard<std::mutex> lock(mutex);
+  ended = true;
+  changed.notify_all();
+}
+
 AccessThread::AccessThread(std::shared_ptr<Mapping> mapping, AccessRequest request, Done done)
-    : mapping_(std::move(mapping)), request_(std::move(request)), done_(std::move(done)) {
+    : core_(std::make_shared<Core>()) {
+  core_->mapping = std::move(mapping);
+  core_->request = std::move(request);
+  core_->done = std::move(done);
   GuardedAccess::install_handlers();
 }
 
 int AccessThread::start() {
-  return thread_.start([this] { run(); });
+  int error = thread_.start([core = core_] { core->run(); });
+  if (error < 0) core_->ended = true;
+  return error;
+}
+
+AccessThread::~AccessThread() {
+  bool ended = true;
+  {
+    std::unique_lock<std::mutex> lock(core_->mutex);
+    auto has_ended = [this] { return core_->ended; };
+    if (core_->give_up) {
+      ended = core_->changed.wait_until(lock, *core_->give_up, has_ended);
+    } else {
+      core_->changed.wait(lock, has_ended);
+    }
+  }
+  if (!ended) thread_.detach();
 }
 
 void AccessThread::cancel() {
-  std::lock_guard<std::mutex> lock(alive_);
-  if (!ended_) access_.cancel(thread_.handle());
-}
-
-void AccessThread::run() {
-  // SAFETY: mapping_ keeps the range mapped until the access is over, and the caller checked offset and length.
-  Body body{mapping_->data() + request_.offset, &request_};
-  AccessOutcome outcome = access_.run(access_memory, &body);
-  {
-    std::lock_guard<std::mutex> lock(alive_);
-    ended_ = true;
-  }
-  // Here, not on the thread that is told: munmap(2) of a file can wait for its file system.
-  mapping_.reset();
-  done_(outcome, request_);
+  std::lock_guard<std::mutex> lock(core_->mutex);
+  if (!core_->give_up) core_->give_up = Condition::after(kJoin);
+  if (!core_->accessed) core_->access.cancel(thread_.handle());
 }
 
 }  // namespace uffd

@@ -3,9 +3,9 @@
 // would use up.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "guarded_access.h"
@@ -33,22 +33,19 @@ class AccessThread {
   int start();
   AccessThread(const AccessThread&) = delete;
   AccessThread& operator=(const AccessThread&) = delete;
-  // Waits for the thread: call cancel() first unless it has reported.
-  ~AccessThread() = default;
+  // Waits for the thread: call cancel() first unless it has reported. But not longer than kJoin from the first cancel()
+  // on: in a page of a file whose file system does not answer a thread cannot be called back. That one keeps what it
+  // uses, and is left to itself.
+  ~AccessThread();
 
   void cancel();
 
  private:
-  void run();
+  static constexpr std::chrono::milliseconds kJoin{100};
+  struct Core;
 
-  std::shared_ptr<Mapping> mapping_;
-  AccessRequest request_;
-  Done done_;
-  GuardedAccess access_;
-  // Held while the thread may be signalled: pthread_kill on a thread that has ended is undefined.
-  std::mutex alive_;
-  bool ended_ = false;
-  // Last, so that it is joined before anything it uses goes.
+  // Shared with the thread, which may outlive this object.
+  std::shared_ptr<Core> core_;
   Thread thread_;
 };
 

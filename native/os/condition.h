@@ -13,6 +13,17 @@ namespace uffd {
 
 class Condition {
  public:
+  using Time = timespec;
+
+  static Time after(std::chrono::milliseconds time) {
+    Time moment;
+    ::clock_gettime(CLOCK_MONOTONIC, &moment);
+    auto nanoseconds = moment.tv_nsec + time.count() % 1000 * 1000000;
+    moment.tv_sec += time.count() / 1000 + nanoseconds / 1000000000;
+    moment.tv_nsec = nanoseconds % 1000000000;
+    return moment;
+  }
+
   Condition() {
     pthread_condattr_t attributes;
     ::pthread_condattr_init(&attributes);
@@ -34,7 +45,10 @@ class Condition {
   // Whether it holds; false only once the time has passed.
   template <typename Holds>
   bool wait_for(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds time, Holds holds) {
-    timespec deadline = from_now(time);
+    return wait_until(lock, after(time), holds);
+  }
+  template <typename Holds>
+  bool wait_until(std::unique_lock<std::mutex>& lock, const Time& deadline, Holds holds) {
     while (!holds()) {
       int error = ::pthread_cond_timedwait(&condition_, lock.mutex()->native_handle(), &deadline);
       if (error == ETIMEDOUT) return holds();
@@ -43,15 +57,6 @@ class Condition {
   }
 
  private:
-  static timespec from_now(std::chrono::milliseconds time) {
-    timespec deadline;
-    ::clock_gettime(CLOCK_MONOTONIC, &deadline);
-    auto nanoseconds = deadline.tv_nsec + time.count() % 1000 * 1000000;
-    deadline.tv_sec += time.count() / 1000 + nanoseconds / 1000000000;
-    deadline.tv_nsec = nanoseconds % 1000000000;
-    return deadline;
-  }
-
   pthread_cond_t condition_;
 };
 

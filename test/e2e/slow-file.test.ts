@@ -1,9 +1,14 @@
 // Descriptors and files on a file system that hangs (FUSE): neither the server nor another session may hang with it.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { Serve, compiled, patternFile, patternOf, run, temporaryFolder, touches, uffd, until } from './support.js';
+import { native } from '../../dist/native/load.js';
+import { within } from '../support/deadline.js';
+import { PAGE } from '../support/memory.js';
 import { lacks, requires } from '../support/requires.js';
 
 const PAGES = 256;
@@ -11,13 +16,15 @@ const DELAY_MS = 1500;
 const CLOSE_MS = 4000;
 const folder = temporaryFolder();
 const mount = join(folder, 'mount');
+/** A line for each slow read, written before anybody can go on who waits for it. */
+const slowLog = join(folder, 'slow.txt');
 const client = compiled('hostile-client.c');
 
 /** The file in it. Unmounted at the end of the file. */
 async function mounted(at: string, ...args: string[]): Promise<{ fuse: ChildProcess; file: string }> {
   const program = compiled('slow-fuse.c');
   mkdirSync(at);
-  const fuse = spawn(program, [`${PAGES}`, `${DELAY_MS}`, at, ...args], { stdio: 'ignore' });
+  const fuse = spawn(program, [`${PAGES}`, `${DELAY_MS}`, at, ...args], { stdio: ['ignore', openSync(slowLog, 'w'), 'ignore'] });
   unmounts.push(() => {
     fuse.kill('SIGKILL');
     execFileSync('umount', ['-l', at], { stdio: 'ignore' });
@@ -58,6 +65,27 @@ describe('a FUSE file system that is slow', () => {
     for (const { stdout } of await Promise.all(hostile)) expect(stdout).toMatch(reason);
     expect(performance.now() - started).toBeGreaterThan(CLOSE_MS);
     expect(await serve.stop()).toBe(0);
+  });
+
+  it('mapped: a worker ends while an access of its waits for a page, which nothing calls back from there', async () => {
+    const script = `
+      const { parentPort, workerData: { fd, size, url } } = require('node:worker_threads');
+      import(url).then(({ Mapping }) => {
+        const mapping = Mapping.file(fd, { lengthBytes: size, protection: 'read' });
+        void mapping.read(size - 1, 1);
+        parentPort.postMessage('reading');
+      });`;
+    const url = new URL('../../dist/index.js', import.meta.url).href;
+    const fd = openSync(file, 'r');
+    const worker = new Worker(script, { eval: true, workerData: { fd, size: PAGES * PAGE, url } });
+    await within(once(worker, 'message'), 'the access');
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const slowReads = readFileSync(slowLog, 'utf8');
+    await worker.terminate();
+    expect(readFileSync(slowLog, 'utf8')).toBe(slowReads);
+    // The thread that was left behind comes to its end in a process that goes on.
+    await until(() => readFileSync(slowLog, 'utf8') !== slowReads);
+    native().closeDetached(fd);
   });
 
   it('as the source: pages that are slow for one session do not slow another', async () => {
