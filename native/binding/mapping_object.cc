@@ -1,5 +1,7 @@
 #include "mapping_object.h"
 
+#include <algorithm>
+
 #include "../os/access_thread.h"
 #include "../os/mempolicy.h"
 #include "addon.h"
@@ -168,6 +170,8 @@ Napi::Value MappingObject::view(const Napi::CallbackInfo& info) {
     return info.Env().Undefined();
   }
   Napi::Object object(info.Env(), buffer);
+  views_.erase(std::remove_if(views_.begin(), views_.end(), [](const View& view) { return view.hold.expired(); }),
+               views_.end());
   views_.push_back({Napi::Weak(object), hold});
   return object;
 }
@@ -178,7 +182,7 @@ Napi::Value MappingObject::detach_views(const Napi::CallbackInfo& info) {
   for (View& view : views_) {
     Napi::Value buffer = view.buffer.Value();
     if (!buffer.IsEmpty() && napi_detach_arraybuffer(info.Env(), buffer) != napi_ok) continue;
-    view.hold->reset();
+    if (auto hold = view.hold.lock()) hold->reset();
   }
   views_.clear();
   return info.Env().Undefined();

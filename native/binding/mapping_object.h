@@ -32,14 +32,14 @@ class MappingObject : public Napi::ObjectWrap<MappingObject> {
   Napi::Value detach_views(const Napi::CallbackInfo& info);
   Napi::Value access(const Napi::CallbackInfo& info);
 
-  // What an ArrayBuffer over the pages holds on to: until it is collected, or detached.
+  // An ArrayBuffer over the pages, and its hold on them, which ends when it is collected, or detached.
   struct View {
     Napi::ObjectReference buffer;  // weak
-    std::shared_ptr<std::shared_ptr<Mapping>> hold;
+    std::weak_ptr<std::shared_ptr<Mapping>> hold;
   };
   std::vector<View> views_;
 
-  // Shared with the views and the running accesses: the pages stay mapped until the last of them is
+  // Shared with the views, the running accesses and the memory slots: the pages stay mapped until the last of them is
   // gone.
   std::shared_ptr<Mapping> mapping_;
   int error_ = 0;

@@ -73,6 +73,28 @@ test('a view keeps its pages mapped after unmap, until it is collected', async (
   expect(await collectUntil(() => mappingsOf(name) === 0)).toBe(true);
 });
 
+test('a view that was collected holds nothing: the mapping can move, and goes with unmap', async () => {
+  const name = 'collected-view';
+  const mapping = Mapping.map(memfdOf(4, name));
+  for (let i = 0; i < 10; i++) mapping.view(PAGE, PAGE);
+  expect(() => {
+    mapping.relocate();
+  }).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+  const { address } = mapping;
+  const moved = await collectUntil(() => {
+    try {
+      mapping.relocate();
+    } catch {
+      return false;
+    }
+    return true;
+  });
+  expect(moved).toBe(true);
+  expect(mapping.address).not.toBe(address);
+  mapping.unmap();
+  expect(mappingsOf(name)).toBe(0);
+});
+
 test('detachViews empties them all: the pages go with unmap, and the mapping can be registered', (context) => {
   requires(context, 'uffd-minor');
   const name = 'detached-views';
