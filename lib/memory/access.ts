@@ -21,7 +21,13 @@ interface Access {
   readonly bytes: Uint8Array | undefined;
 }
 
-/** Resolves to the bytes that were read. @throws MemoryFaultError, KernelError EAGAIN, or the reason of the signal */
+const ENOMEM = -12;
+
+function noMemory(lengthBytes: number): KernelError {
+  return new KernelError(ENOMEM, 'malloc', `${lengthBytes} bytes`);
+}
+
+/** Resolves to the bytes that were read. @throws MemoryFaultError, KernelError EAGAIN, ENOMEM, or the reason of the signal */
 export function access(
   mapping: NativeMapping,
   { kind, offset, lengthBytes, pageSize, bytes }: Access,
@@ -40,13 +46,16 @@ export function access(
         listener?.[Symbol.dispose]();
         if (outcome === AccessOutcome.done) resolve(read);
         else if (outcome === AccessOutcome.cancelled) reject(signal?.reason as Error);
+        else if (outcome === AccessOutcome.noMemory) reject(noMemory(lengthBytes));
         else {
           const page = Math.floor((at - base) / pageSize);
           reject(new MemoryFaultError(number === 7 ? 'SIGBUS' : 'SIGSEGV', siCode, page));
         }
       },
     );
-    if (typeof started === 'number') {
+    if (started === ENOMEM) {
+      reject(noMemory(lengthBytes));
+    } else if (typeof started === 'number') {
       reject(new KernelError(started, 'pthread_create', 'too many threads: see ulimit -u and the pids cgroup'));
     } else if (signal !== undefined) {
       listener = addAbortListener(signal, started);

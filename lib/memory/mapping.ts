@@ -116,8 +116,8 @@ export class Mapping implements Disposable {
   /**
    * A copy of the bytes, loaded through this mapping by a thread (no system call): a page that is absent is faulted in.
    * @throws MemoryFaultError for the first page that cannot be had: SIGBUS (poisoned, beyond the end of the memory, no huge
-   *   page) or SIGSEGV (guarded, or protected), KernelError EAGAIN (pthread_create(3): too many threads), UffdError
-   *   ERR_OUT_OF_RANGE; the reason of `signal`
+   *   page) or SIGSEGV (guarded, or protected), KernelError EAGAIN (pthread_create(3): too many threads), ENOMEM (none for
+   *   the bytes), UffdError ERR_OUT_OF_RANGE; the reason of `signal`
    */
   async read(offset: number, lengthBytes: number, options?: AccessOptions): Promise<Buffer> {
     if (lengthBytes > constants.MAX_LENGTH) {

@@ -25,7 +25,7 @@ export interface NativeMemfd {
 /** What `access` does, in the order of native AccessRequest::Kind. */
 export const AccessKind = { read: 0, write: 1, touchRead: 2, touchWrite: 3 } as const;
 /** How an access ended, in the order of native AccessOutcome::Kind. */
-export const AccessOutcome = { done: 0, fault: 1, cancelled: 2 } as const;
+export const AccessOutcome = { done: 0, fault: 1, cancelled: 2, noMemory: 3 } as const;
 
 export interface NativeMapping {
   error(): number;

@@ -1,6 +1,7 @@
 #include "mapping_object.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "../os/access_thread.h"
 #include "../os/mempolicy.h"
@@ -19,11 +20,30 @@ class PendingAccess : public Background {
   std::unique_ptr<AccessThread> thread;
 };
 
-void report(const Napi::FunctionReference& callback, const AccessOutcome& outcome, const AccessRequest& request) {
+// From so many bytes on, a finalizer is cheaper than a copy.
+constexpr uint64_t kGivenAway = 1 << 20;
+
+// A Buffer of what was read; takes the bytes away when they are many.
+napi_status buffer_of(napi_env env, AccessRequest& request, napi_value* buffer) {
+  if (request.length >= kGivenAway) {
+    auto free_bytes = [](napi_env, void* bytes, void*) { FreeBytes()(static_cast<uint8_t*>(bytes)); };
+    napi_status status =
+        napi_create_external_buffer(env, request.length, request.bytes.get(), free_bytes, nullptr, buffer);
+    // An engine that has none leaves them; after any other failure they may have been freed.
+    if (status != napi_no_external_buffers_allowed) {
+      static_cast<void>(request.bytes.release());
+      return status;
+    }
+  }
+  return napi_create_buffer_copy(env, request.length, request.bytes.get(), nullptr, buffer);
+}
+
+void report(const Napi::FunctionReference& callback, AccessOutcome outcome, AccessRequest& request) {
   Napi::Env env = callback.Env();
   napi_value bytes = env.Undefined();
-  if (outcome.kind == AccessOutcome::kDone && request.kind == AccessRequest::kRead) {
-    if (napi_create_buffer_copy(env, request.bytes.size(), request.bytes.data(), nullptr, &bytes) != napi_ok) return;
+  if (outcome.kind == AccessOutcome::kDone && request.kind == AccessRequest::kRead &&
+      buffer_of(env, request, &bytes) != napi_ok) {
+    outcome.kind = AccessOutcome::kNoMemory;
   }
   call_from_loop(callback, {Napi::Number::New(env, outcome.kind), Napi::Number::New(env, outcome.signal),
                             Napi::Number::New(env, outcome.signal_code),
@@ -188,7 +208,7 @@ Napi::Value MappingObject::detach_views(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// access(kind, offset, length, pageSize, bytes or undefined, callback) -> a function that cancels.
+// access(kind, offset, length, pageSize, bytes or undefined, callback) -> a function that cancels, or -errno.
 // The callback gets (outcome, signal, signalCode, address, bytes), once, from the loop.
 Napi::Value MappingObject::access(const Napi::CallbackInfo& info) {
   Args args(info);
@@ -199,14 +219,17 @@ Napi::Value MappingObject::access(const Napi::CallbackInfo& info) {
   request.page_size = args.size(3);
   Bytes bytes = args.missing(4) ? Bytes{} : args.bytes(4);
   Napi::Function callback = args.function(5);
+  args.expect(0, request.kind <= AccessRequest::kTouchWrite, "a kind of access");
+  args.expect(3, request.page_size > 0, "positive");
   if (!args.ok()) return info.Env().Undefined();
   if (!mapping_ || !mapping_->contains(request.offset, request.length)) {
     return args.reject("outside the mapping");
   }
-  if (request.kind == AccessRequest::kRead) request.bytes.resize(request.length);
   if (request.kind == AccessRequest::kWrite) {
     if (bytes.length != request.length) return args.reject("length is not that of the bytes");
-    request.bytes.assign(bytes.data, bytes.data + bytes.length);
+    request.bytes = heap_bytes(request.length);
+    if (!request.bytes) return errno_value(info.Env(), ENOMEM);
+    if (bytes.length > 0) std::memcpy(request.bytes.get(), bytes.data, bytes.length);
   }
 
   auto scope = Addon::of(info.Env()).loop();

@@ -49,7 +49,7 @@ void access_memory(void* argument) {
   switch (request.kind) {
     case AccessRequest::kRead:
     case AccessRequest::kWrite:
-      copy_pages(body.memory, request.bytes.data(), request.length, request.page_size,
+      copy_pages(body.memory, request.bytes.get(), request.length, request.page_size,
                  request.kind == AccessRequest::kWrite);
       break;
     case AccessRequest::kTouchRead:
@@ -78,9 +78,15 @@ struct AccessThread::Core {
 };
 
 void AccessThread::Core::run() {
-  // SAFETY: the mapping keeps the range mapped until the access is over, and the caller checked offset and length.
-  Body body{mapping->data() + request.offset, &request};
-  AccessOutcome outcome = access.run(access_memory, &body);
+  AccessOutcome outcome;
+  if (request.kind == AccessRequest::kRead) request.bytes = heap_bytes(request.length);
+  if (request.kind == AccessRequest::kRead && !request.bytes) {
+    outcome.kind = AccessOutcome::kNoMemory;
+  } else {
+    // SAFETY: the mapping keeps the range mapped until the access is over, and the caller checked offset and length.
+    Body body{mapping->data() + request.offset, &request};
+    outcome = access.run(access_memory, &body);
+  }
   {
     std::lock_guard<std::mutex> lock(mutex);
     accessed = true;

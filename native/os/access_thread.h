@@ -6,9 +6,9 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "guarded_access.h"
+#include "heap_bytes.h"
 #include "mapping.h"
 #include "thread.h"
 
@@ -19,13 +19,14 @@ struct AccessRequest {
   uint64_t offset;
   uint64_t length;
   uint64_t page_size;
-  // Destination of kRead, source of kWrite; empty for the touches.
-  std::vector<uint8_t> bytes;
+  // Source of kWrite; destination of kRead, allocated by the thread; empty for the touches.
+  HeapBytes bytes;
 };
 
 class AccessThread {
  public:
-  // `done` runs on the access thread, once, whatever happens.
+  // `done` runs on the access thread, once, whatever happens. The outcome is kNoMemory when there is none for the bytes
+  // to be read.
   using Done = std::function<void(AccessOutcome, AccessRequest&)>;
 
   AccessThread(std::shared_ptr<Mapping> mapping, AccessRequest request, Done done);

@@ -11,7 +11,7 @@
 namespace uffd {
 
 struct AccessOutcome {
-  enum Kind { kDone, kFault, kCancelled } kind = kDone;
+  enum Kind { kDone, kFault, kCancelled, kNoMemory } kind = kDone;
   int signal = 0;
   int signal_code = 0;
   uint64_t fault_address = 0;

@@ -1,7 +1,11 @@
 // Accesses that wait, are called back, or fail: on their own threads, never on the event loop.
 import { setMaxListeners } from 'node:events';
+import process from 'node:process';
 import { expect, test } from 'vitest';
 import { Mapping, MemoryFaultError } from '../../dist/index.js';
+import { AccessKind } from '../../dist/native/contract.js';
+import { native } from '../../dist/native/load.js';
+import { expectCleanExit, runProgram } from '../support/child.js';
 import { deadline, within } from '../support/deadline.js';
 import {
   PAGE,
@@ -167,4 +171,40 @@ test('SIGBUS and SIGSEGV of many threads at once stay apart', async () => {
     if (page >= 16 && page < 32) expect(kind).toBe('read');
     else expect(kind).toMatchObject({ signal: page < 16 ? 'SIGSEGV' : 'SIGBUS', page });
   }
+});
+
+// No more memory for this process, but its mapping is there.
+const unreadable = `
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { Mapping } from 'userfaultfd';
+const mapping = Mapping.anonymous(3 * 2 ** 30);
+await mapping.read(0, 1);
+const kib = Number(/^VmSize:\\s+(\\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
+execFileSync('prlimit', ['--pid', process.pid, '--as=' + (kib * 1024 + 2 ** 29)]);
+const outcome = await mapping.read(0, mapping.lengthBytes).then(String, ({ code, syscall }) => code + ' ' + syscall);
+console.log(outcome, (await mapping.read(0, 1)).length);
+`;
+
+test('a read of more than there is memory for is ENOMEM', async (context) => {
+  requires(context, 'prlimit');
+  const result = await runProgram(process.execPath, ['--input-type=module', '-e', unreadable], 15_000);
+  expect(expectCleanExit(result)).toBe('ENOMEM malloc 1\n');
+});
+
+test('small reads and large ones are the same Buffers', async () => {
+  const mapping = mappingOf(memfdOf(512));
+  await mapping.write(0, filled(7, 512 * PAGE));
+  for (const length of [0, 1, 2 ** 20 - 1, 2 ** 20, 512 * PAGE]) {
+    const bytes = await mapping.read(0, length);
+    expect(Buffer.isBuffer(bytes)).toBe(true);
+    expect(bytes.equals(filled(7, length))).toBe(true);
+  }
+});
+
+test('the native layer refuses pages of no bytes and accesses it does not know', () => {
+  const [PROT_READ, MAP_PRIVATE_ANONYMOUS] = [1, 0x22];
+  const mapping = new (native().Mapping)(-1, 0, PAGE, PROT_READ, MAP_PRIVATE_ANONYMOUS);
+  expect(() => mapping.access(AccessKind.touchRead, 0, 1, 0, undefined, () => undefined)).toThrow(/argument 3 must be/);
+  expect(() => mapping.access(4, 0, 1, PAGE, undefined, () => undefined)).toThrow(/argument 0 must be/);
 });
