@@ -95,7 +95,9 @@ export function checkOptions(options: FaultServerOptions): void {
   inRange('faultAround', faultAround, 1, 2 ** 20);
   inRange('faultDeadlineMs', faultDeadlineMs, 0, 2 ** 31);
   inRange('spinUs', spinUs, 0, 1_000_000);
-  const { policy } = options;
+  const { policy, cpus = [] } = options;
+  if (!Array.isArray(cpus)) throw new UffdError('ERR_INVALID_ARGUMENT', 'cpus is an array of their numbers');
+  for (const cpu of cpus as readonly number[]) inRange('cpus', cpu, 0, 2 ** 31 - 1);
   oneOf('fill', options.fill, ['auto', 'copy', 'continue']);
   oneOf('onFailure', options.onFailure, ['poison', 'kill', 'stall']);
   if (policy !== undefined && !(policy.module instanceof URL) && typeof policy.module !== 'string') {

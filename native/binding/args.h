@@ -54,7 +54,9 @@ class Args {
     if (!expect(i, info_[i].IsArray(), "an array")) return values;
     auto array = info_[i].As<Napi::Array>();
     for (uint32_t k = 0; k < array.Length(); k++) {
-      values.push_back(array.Get(k).ToNumber().Int32Value());
+      Napi::Value element = array.Get(k);
+      if (!expect(i, element.IsNumber(), "an array of numbers")) return {};
+      values.push_back(element.As<Napi::Number>().Int32Value());
     }
     return values;
   }

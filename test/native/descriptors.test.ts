@@ -122,6 +122,9 @@ test('a TypeError of the native layer names the position, and nothing happens', 
   expect(() => new (native().FdWatcher)(99_999, () => undefined)).toThrow(/cannot be watched/);
   expect(() => new (native().FdWatcher)(uffd.fd, 1 as unknown as () => void)).toThrow(/argument 1 must be a function/);
   queue.close();
+  for (const element of [0n, '0', undefined, Symbol('0'), {}]) {
+    expect(() => native().setAffinity([0, element as number])).toThrow(/argument 0 must be an array of numbers/);
+  }
 });
 
 test('maps and descriptors of a child that only imports the package: the addon is not loaded', async () => {

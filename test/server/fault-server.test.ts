@@ -130,10 +130,20 @@ describe('options', () => {
     ['faultAround', { faultAround: 1.5 }],
     ['faultDeadlineMs', { faultDeadlineMs: -1 }],
     ['spinUs', { spinUs: NaN }],
+    ['cpus', { cpus: [0, -1] }],
+    ['cpus', { cpus: [0n] as unknown as number[] }],
+    ['cpus', { cpus: ['0'] as unknown as number[] }],
   ])('%s out of range', async (name, options) => {
     await expect(FaultServer.start({ source: slow(0, sizeBytes), ...options })).rejects.toMatchObject({
       code: 'ERR_OUT_OF_RANGE',
       message: expect.stringContaining(name) as string,
+    });
+  });
+
+  it('cpus is an array', async () => {
+    const cpus = '0' as unknown as number[];
+    await expect(FaultServer.start({ source: slow(0, sizeBytes), cpus })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
     });
   });
 
