@@ -47,8 +47,9 @@ class TouchObject : public Napi::ObjectWrap<TouchObject> {
   // callback)
   explicit TouchObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     Args args(info);
-    if (!args.expect(0, info[0].IsObject(), "a Mapping")) return;
-    auto mapping = MappingObject::Unwrap(info[0].As<Napi::Object>())->mapping();
+    auto* object = args.wrapped<MappingObject>(0, "a Mapping");
+    if (object == nullptr) return;
+    auto mapping = object->mapping();
     TouchPlan plan;
     plan.page_size = args.size(1);
     Bytes order = args.bytes(2);
@@ -127,6 +128,7 @@ class ReferenceHandlerObject : public Napi::ObjectWrap<ReferenceHandlerObject> {
     if (!args.ok()) return;
     size_t bytes = fds.size() * sizeof(double);
     args.expect(1, starts.length == bytes && lengths.length == bytes, "as long as the descriptors");
+    args.expect(0, !fds.empty(), "not empty");
     args.expect(4, plan.page_size * plan.pages_per_answer > 0, "positive");
     if (!args.ok()) return;
     for (size_t i = 0; i < fds.size(); i++) {

@@ -52,8 +52,9 @@ class BounceObject : public Napi::ObjectWrap<BounceObject> {
   // threads, racing, callback)
   explicit BounceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     Args args(info);
-    if (!args.expect(0, info[0].IsObject(), "a Mapping")) return;
-    auto mapping = MappingObject::Unwrap(info[0].As<Napi::Object>())->mapping();
+    auto* object = args.wrapped<MappingObject>(0, "a Mapping");
+    if (object == nullptr) return;
+    auto mapping = object->mapping();
     BouncePlan plan;
     plan.work = static_cast<BouncePlan::Work>(args.size(1));
     plan.page_size = args.size(2);

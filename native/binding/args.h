@@ -45,6 +45,12 @@ class Args {
     if (!expect(i, info_[i].IsFunction(), "a function")) return {};
     return info_[i].As<Napi::Function>();
   }
+  // What an object of class T wraps. Every one of T is tagged: an object of another class has no T in it.
+  template <typename T>
+  T* wrapped(size_t i, const char* what) {
+    bool is_one = info_[i].IsObject() && info_[i].As<Napi::Object>().CheckTypeTag(&T::kTag);
+    return expect(i, is_one, what) ? T::Unwrap(info_[i].As<Napi::Object>()) : nullptr;
+  }
   Bytes bytes(size_t i) {
     if (!expect(i, info_[i].IsTypedArray(), "a typed array")) return {};
     return bytes_of(info_[i]);

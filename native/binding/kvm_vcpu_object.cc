@@ -63,11 +63,11 @@ Napi::Function KvmVcpuObject::define(Napi::Env env) {
 // new KvmVcpu(vm, id, runSize); error() says whether it could be made.
 KvmVcpuObject::KvmVcpuObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   Args args(info);
-  if (!args.expect(0, info[0].IsObject(), "a KvmVm")) return;
+  auto* vm = args.wrapped<KvmVmObject>(0, "a KvmVm");
   int id = static_cast<int>(args.size(1));
   uint64_t run_size = args.size(2);
   if (!args.ok()) return;
-  auto thread = VcpuThread::create(KvmVmObject::Unwrap(info[0].As<Napi::Object>())->vm(), id, run_size);
+  auto thread = VcpuThread::create(vm->vm(), id, run_size);
   error_ = thread.error();
   if (thread.ok()) thread_ = thread.take();
 }
@@ -154,7 +154,6 @@ Napi::Value KvmVcpuObject::run(const Napi::CallbackInfo& info) {
   pending->callback = Napi::Persistent(callback);
   pending->thread = thread_;
   std::weak_ptr<PendingRun> weak = pending;
-  pending_ = pending;
   scope->add(pending);
   int error = thread_->run(std::vector<uint8_t>(reply.data, reply.data + reply.length), [scope, weak](VcpuExit& exit) {
     auto copy = std::make_shared<VcpuExit>(std::move(exit));
@@ -167,7 +166,11 @@ Napi::Value KvmVcpuObject::run(const Napi::CallbackInfo& info) {
       report(pending->callback, *copy);
     });
   });
-  if (error < 0) scope->remove(pending);
+  if (error < 0) {
+    scope->remove(pending);
+  } else {
+    pending_ = pending;
+  }
   return Napi::Number::New(info.Env(), error);
 }
 

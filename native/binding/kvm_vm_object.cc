@@ -22,6 +22,7 @@ Napi::Function KvmVmObject::define(Napi::Env env) {
 
 // new KvmVm(fd) takes over a descriptor.
 KvmVmObject::KvmVmObject(const Napi::CallbackInfo& info) : ObjectWrap(info), vm_(std::make_shared<KvmVm>(UniqueFd())) {
+  info.This().As<Napi::Object>().TypeTag(&kTag);
   Args args(info);
   int fd = static_cast<int>(args.integer(0));
   if (args.ok()) vm_ = std::make_shared<KvmVm>(UniqueFd(fd));
@@ -47,8 +48,9 @@ Napi::Value KvmVmObject::set_memory(const Napi::CallbackInfo& info) {
   slot.guest_memfd_offset = args.size(7);
   if (!args.ok()) return info.Env().Undefined();
   if (!args.missing(4)) {
-    if (!args.expect(4, info[4].IsObject(), "a Mapping")) return info.Env().Undefined();
-    slot.mapping = MappingObject::Unwrap(info[4].As<Napi::Object>())->mapping();
+    auto* mapping = args.wrapped<MappingObject>(4, "a Mapping");
+    if (mapping == nullptr) return info.Env().Undefined();
+    slot.mapping = mapping->mapping();
     bool inside = slot.mapping && slot.mapping->contains(slot.mapping_offset, slot.length);
     if (!args.expect(4, inside, "a Mapping that holds the range")) return info.Env().Undefined();
   }

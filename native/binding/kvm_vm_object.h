@@ -11,6 +11,7 @@ namespace uffd {
 
 class KvmVmObject : public Napi::ObjectWrap<KvmVmObject> {
  public:
+  static constexpr napi_type_tag kTag{0x8c39840c814b79b2, 0x484e8553083a0a2e};
   static Napi::Function define(Napi::Env env);
   explicit KvmVmObject(const Napi::CallbackInfo& info);
 

@@ -73,6 +73,7 @@ Napi::Function MappingObject::define(Napi::Env env) {
 
 // new Mapping(fd or -1, offset, length, protection, flags); error() says whether mmap(2) worked.
 MappingObject::MappingObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  info.This().As<Napi::Object>().TypeTag(&kTag);
   Args args(info);
   int fd = static_cast<int>(args.integer(0));
   uint64_t offset = args.size(1);

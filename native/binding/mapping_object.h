@@ -12,6 +12,7 @@ namespace uffd {
 
 class MappingObject : public Napi::ObjectWrap<MappingObject> {
  public:
+  static constexpr napi_type_tag kTag{0xb01f93a6b2090cb7, 0x0e1fe2235171da1e};
   static Napi::Function define(Napi::Env env);
   explicit MappingObject(const Napi::CallbackInfo& info);
 

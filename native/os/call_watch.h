@@ -29,7 +29,7 @@ class CallWatch {
   // False when everything was taken away meanwhile: the call must not be begun.
   bool enter(int32_t client) {
     if (held_ == nullptr) return true;
-    __atomic_store_n(words_.calls, *words_.calls + 1, __ATOMIC_RELAXED);
+    count();
     __atomic_store_n(words_.call, client, __ATOMIC_SEQ_CST);
     if (!taken()) return true;
     __atomic_store_n(words_.call, 0, __ATOMIC_SEQ_CST);
@@ -39,7 +39,7 @@ class CallWatch {
   // Until leave(), without a call of its own: it waits for the thread that shares its work.
   void wait_for_other() {
     if (held_ == nullptr) return;
-    __atomic_store_n(words_.calls, *words_.calls + 1, __ATOMIC_RELAXED);
+    count();
     __atomic_store_n(words_.call, kOther, __ATOMIC_SEQ_CST);
   }
 
@@ -52,6 +52,12 @@ class CallWatch {
 
  private:
   static constexpr int32_t kOther = -1;
+
+  // Goes around after 2^32 calls: whoever looks only compares.
+  void count() {
+    uint32_t calls = static_cast<uint32_t>(*words_.calls) + 1;
+    __atomic_store_n(words_.calls, static_cast<int32_t>(calls), __ATOMIC_RELAXED);
+  }
 
   bool taken() const {
     int32_t held;

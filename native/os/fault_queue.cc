@@ -164,7 +164,7 @@ bool FaultQueue::answer(double* answers, int count) {
     bytes += answer[Answer::kLength];
     fills++;
   }
-  bool shared = fills > 1 && bytes >= kWorthSharing;
+  bool shared = second_thread_ && fills > 1 && bytes >= kWorthSharing;
   shared_fills_.clear();
   for (int row = 0; row < count;) {
     if (shared && is_fill(answers + row * Answer::kFields)) {

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { expect, test } from 'vitest';
 import { Mapping, Memfd, Userfaultfd } from '../../dist/index.js';
-import { QueueControl } from '../../dist/native/contract.js';
+import { type NativeMapping, QueueControl } from '../../dist/native/contract.js';
+import type { NativeKvmVm } from '../../dist/native/kvm-contract.js';
 import { native } from '../../dist/native/load.js';
 import { expectCleanExit, runScript } from '../support/child.js';
 import { PAGE, registeredMemfd } from '../support/memory.js';
@@ -125,6 +126,23 @@ test('a TypeError of the native layer names the position, and nothing happens', 
   for (const element of [0n, '0', undefined, Symbol('0'), {}]) {
     expect(() => native().setAffinity([0, element as number])).toThrow(/argument 0 must be an array of numbers/);
   }
+});
+
+test('an object of another class is not taken for a Mapping or a VM', () => {
+  const { TouchThreads, BounceThreads, KvmVcpu, Memfd: NativeMemfd } = native();
+  const numbers = new Uint32Array(new SharedArrayBuffer(4));
+  const done = () => undefined;
+  for (const foreign of [new NativeMemfd(-1), {}, 1]) {
+    const mapping = foreign as NativeMapping;
+    expect(() => new TouchThreads(mapping, PAGE, numbers, 1, false, false, [], done)).toThrow(/must be a Mapping/);
+    expect(() => new BounceThreads(mapping, 0, PAGE, numbers, numbers, 1, false, done)).toThrow(/must be a Mapping/);
+    expect(() => new KvmVcpu(foreign as NativeKvmVm, 0, PAGE)).toThrow(/must be a KvmVm/);
+  }
+});
+
+test('the handler of the benchmark needs a userfaultfd', () => {
+  const none = new Float64Array();
+  expect(() => new (native().ReferenceHandler)([], none, none, PAGE, 1, 0, [])).toThrow(/must be not empty/);
 });
 
 test('maps and descriptors of a child that only imports the package: the addon is not loaded', async () => {

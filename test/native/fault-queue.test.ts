@@ -272,6 +272,8 @@ test('closed: answers and waits are EBADF, closing again is harmless', () => {
   // epoll, eventfd, timer, userfaultfd, memfd.
   expect(openDescriptors()).toBe(before - 5);
   expect(queue.answer([row('zeropage', 0)]).results).toEqual([EBADF]);
+  const many = row('copy', 0, { length: 2 ** 20 });
+  expect(queue.answer([many, many]).results).toEqual([EBADF, EBADF]);
   expect(queue.answerAndWait([], 10).count).toBe(EBADF);
   expect(queue.native.wakeFd()).toBe(-1);
 });
@@ -335,6 +337,13 @@ test('taken away: no answer is begun and no message is read, until it is given b
   await Promise.all(reading);
   expect(queue.control[QueueControl.ownerCalls]).toBe(calls + 2);
   expect(queue.control[QueueControl.ownerCall]).toBe(0);
+});
+
+test('the calls are counted in 32 bits, again and again', () => {
+  const { queue, slot } = served(1);
+  queue.control[QueueControl.ownerCalls] = 2 ** 31 - 1;
+  expect(queue.native.alive(slot)).toBe(1);
+  expect(queue.control[QueueControl.ownerCalls]).toBe(-(2 ** 31));
 });
 
 test('asked, the owner of the queue waits for the decision', async () => {
