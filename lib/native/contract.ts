@@ -3,7 +3,7 @@
 
 import type { NativeKvmClasses } from './kvm-contract.js';
 
-/** One byte per element of memory that a call may use; shared memory cannot be detached while it does. */
+/** Memory whose address a call uses: on a SharedArrayBuffer, which cannot be detached meanwhile. */
 type Bytes = Uint8Array | Float64Array | Uint32Array;
 
 export interface NativeMemfd {

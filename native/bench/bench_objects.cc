@@ -20,7 +20,7 @@ class RunningTouch : public Background {
   std::unique_ptr<TouchThreads> threads;
 };
 
-// callback(touched, faulted, elapsedNs, latenciesNs: Uint32Array, failure, signal, signalCode)
+// callback(touched, faulted, elapsedNs, latenciesNs: Uint32Array, failure, signal, signalCode, address)
 void report(RunningTouch& running) {
   Napi::Env env = running.callback.Env();
   TouchReport& report = running.threads->report();
@@ -112,9 +112,8 @@ class ReferenceHandlerObject : public Napi::ObjectWrap<ReferenceHandlerObject> {
                         InstanceMethod<&ReferenceHandlerObject::stop>("stop")});
   }
 
-  // new ReferenceHandler(userfaultfds: number[], starts: number[], lengths: number[], pageSize,
-  // pagesPerAnswer,
-  //                      sourceFd or -1 for UFFDIO_CONTINUE, cpus); takes over the userfaultfds
+  // new ReferenceHandler(userfaultfds: number[], starts: Float64Array, lengths: Float64Array, pageSize, pagesPerAnswer,
+  // sourceFd or -1 for UFFDIO_CONTINUE, cpus); takes over the userfaultfds
   explicit ReferenceHandlerObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     Args args(info);
     ReferenceHandler::Plan plan;

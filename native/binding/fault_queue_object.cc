@@ -52,7 +52,8 @@ Napi::Value FaultQueueObject::wake_fd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), queue_.wake_fd());
 }
 
-// add(userfaultfd, memory fd or -1, client) -> slot or -errno; takes over both descriptors either way
+// add(userfaultfd, memory fd or -1, client) -> slot or -errno; takes over both descriptors even then, but not when it
+// throws
 Napi::Value FaultQueueObject::add(const Napi::CallbackInfo& info) {
   Args args(info);
   int userfaultfd = static_cast<int>(args.integer(0));

@@ -22,7 +22,7 @@ void touch_pages(uint8_t* memory, uint64_t length, uint64_t page_size, bool writ
   for (uint64_t at = 0; at < length; at += at == 0 ? page_size - into_page : page_size) {
     volatile uint8_t* byte = memory + at;
     if (write) {
-      // An atomic add of nothing: a write fault that cannot lose another thread's store.
+      // An atomic OR with nothing: a write fault that cannot lose another thread's store.
       __atomic_fetch_or(byte, 0, __ATOMIC_RELAXED);
     } else {
       (void)*byte;

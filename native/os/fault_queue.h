@@ -31,7 +31,7 @@ class FaultQueue {
   // worker.terminate() and process exit get through to a thread that waits, even if nobody rings, after so long.
   static constexpr int kIdleMs = 250;
 
-  // A closed queue: every call on it is -EBADF.
+  // A closed queue: what can fail on it is -EBADF, and so is each row of answer().
   FaultQueue() = default;
   // Who gives answers can be watched: the thread that calls answer(), and the second one.
   static Result<FaultQueue> create(CallWatch owner, CallWatch second);
@@ -51,9 +51,9 @@ class FaultQueue {
   template <typename Work>
   int64_t on_userfaultfd(int slot, const Work& work);
 
-  // Gives `count` answers. True when every one of them was done in full: -EINTR for those that were not begun, since
-  // everything was taken away from this thread meanwhile. In order, except that fills come last and are
-  // given by two threads when there are several with many bytes together: they take as long as copying them does.
+  // Gives `count` answers; true when every one of them was done in full. The result of one that was not begun, because
+  // everything was taken away from this thread meanwhile, is -EINTR. In order, except that several fills with many
+  // bytes together come last and are given by two threads: they take as long as copying the bytes does.
   bool answer(double* answers, int count);
 
   // At most kMessagesPerRead messages of each ready descriptor, until `events` is full. The rows written, 0 at the
