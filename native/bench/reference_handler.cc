@@ -1,9 +1,8 @@
 #include "reference_handler.h"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 
+#include "../os/epoll.h"
 #include "../os/event_fd.h"
 #include "../os/process.h"
 
@@ -13,13 +12,6 @@ namespace {
 
 constexpr uint64_t kStopToken = UINT64_MAX;
 constexpr int kMessagesPerRead = 64;
-
-int listen_to(int epoll, int fd, uint64_t token) {
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.u64 = token;
-  return zero_or_errno(::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
-}
 
 }  // namespace
 

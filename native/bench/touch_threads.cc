@@ -2,19 +2,14 @@
 
 #include <sched.h>
 #include <sys/resource.h>
-#include <time.h>
 
+#include "../os/clock.h"
 #include "../os/process.h"
+#include "../os/touch_byte.h"
 
 namespace uffd {
 
 namespace {
-
-uint64_t now_ns() {
-  timespec time;
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1000000000ULL + static_cast<uint64_t>(time.tv_nsec);
-}
 
 // A fault that went through userfaultfd is completed by a retry, which the kernel counts as a major
 // one (mm_account_fault: FAULT_FLAG_TRIED); one it could serve by itself is minor.
@@ -22,14 +17,6 @@ long faults_of_thread() {
   rusage usage;
   ::getrusage(RUSAGE_THREAD, &usage);
   return usage.ru_minflt + usage.ru_majflt;
-}
-
-void touch(uint8_t* byte, bool write) {
-  if (write) {
-    __atomic_fetch_or(byte, 0, __ATOMIC_RELAXED);
-  } else {
-    (void)*static_cast<volatile uint8_t*>(byte);
-  }
 }
 
 }  // namespace
@@ -70,7 +57,7 @@ void TouchThreads::cancel() {
 void TouchThreads::run(Worker* worker) {
   if (!plan_.cpus.empty()) process::set_affinity(plan_.cpus);
   // The clock starts when the last thread is there, so that starting threads is not measured.
-  if (waiting_.fetch_sub(1) == 1) started_ns_ = now_ns();
+  if (waiting_.fetch_sub(1) == 1) started_ns_ = clock_ns();
   while (waiting_.load() > 0) ::sched_yield();
   touch_all(worker);
   bool last;
@@ -80,7 +67,7 @@ void TouchThreads::run(Worker* worker) {
     last = --running_ == 0;
   }
   if (!last) return;
-  report_.elapsed_ns = now_ns() - started_ns_;
+  report_.elapsed_ns = clock_ns() - started_ns_;
   report_.touched = touched_.load();
   report_.faulted = faulted_.load();
   done_();
@@ -101,10 +88,10 @@ void TouchThreads::touch_rest(void* argument) {
   TouchThreads& all = *batch.all;
   const TouchPlan& plan = all.plan_;
   for (uint64_t position; (position = all.next_.fetch_add(1, std::memory_order_relaxed)) < plan.order.size();) {
-    uint64_t before = now_ns();
+    uint64_t before = clock_ns();
     // SAFETY: the order was checked against the mapping's length when the plan was made.
-    touch(all.mapping_->data() + plan.order[position] * plan.page_size, plan.write);
-    uint64_t took = now_ns() - before;
+    touch_byte(all.mapping_->data() + plan.order[position] * plan.page_size, plan.write);
+    uint64_t took = clock_ns() - before;
     bool count = true;
     if (plan.count_faults) {
       long faults = faults_of_thread();

@@ -37,7 +37,7 @@ Napi::Value UserfaultfdObject::open(const Napi::CallbackInfo& info) {
   int device_errno = 0;
   auto opened = userfaultfd::open(user_mode_only, &device_errno);
   auto result = Napi::Array::New(info.Env(), 2);
-  result.Set(0U, opened.ok() ? opened.value().fd.release() : -opened.error());
+  result.Set(0U, opened.ok() ? opened.value().release() : -opened.error());
   result.Set(1U, device_errno);
   return result;
 }

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "condition.h"
+#include "touch_byte.h"
 
 namespace uffd {
 
@@ -20,13 +21,7 @@ void touch_pages(uint8_t* memory, uint64_t length, uint64_t page_size, bool writ
   // The first byte of the range, then the first of every page after it.
   uint64_t into_page = reinterpret_cast<uint64_t>(memory) % page_size;
   for (uint64_t at = 0; at < length; at += at == 0 ? page_size - into_page : page_size) {
-    volatile uint8_t* byte = memory + at;
-    if (write) {
-      // An atomic OR with nothing: a write fault that cannot lose another thread's store.
-      __atomic_fetch_or(byte, 0, __ATOMIC_RELAXED);
-    } else {
-      (void)*byte;
-    }
+    touch_byte(memory + at, write);
   }
 }
 

@@ -1,12 +1,12 @@
 #include "fault_queue.h"
 
-#include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <time.h>
 
 #include <algorithm>
 #include <atomic>
 
+#include "clock.h"
+#include "epoll.h"
 #include "event_fd.h"
 #include "memfd.h"
 #include "process.h"
@@ -18,21 +18,9 @@ namespace {
 constexpr int kReadyPerWait = 64;
 // Copying half of it takes several times as long as waking a thread on another CPU.
 constexpr double kWorthSharing = 256 << 10;
-constexpr int64_t kWakeToken = -1;
-constexpr int64_t kIdleToken = -2;
-
-int listen_to(int epoll, int fd, uint32_t events, int64_t token) {
-  epoll_event event = {};
-  event.events = events;
-  event.data.u64 = static_cast<uint64_t>(token);
-  return zero_or_errno(::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
-}
-
-int64_t now_us() {
-  timespec time;
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000LL + time.tv_nsec / 1000;
-}
+// Beside the numbers of slots.
+constexpr uint64_t kWakeToken = UINT64_MAX;
+constexpr uint64_t kIdleToken = UINT64_MAX - 1;
 
 bool is_fill(const double* row) {
   int op = static_cast<int>(row[Answer::kOp]);
@@ -86,8 +74,8 @@ Result<FaultQueue> FaultQueue::create(CallWatch owner, CallWatch second) {
   if (!queue.idle_timer_.open() || ::timerfd_settime(queue.idle_timer_.get(), 0, &ticks, nullptr) != 0) {
     return Result<FaultQueue>::from_errno();
   }
-  int error = listen_to(queue.epoll_.get(), queue.wake_.get(), EPOLLIN, kWakeToken);
-  if (error == 0) error = listen_to(queue.epoll_.get(), queue.idle_timer_.get(), EPOLLIN, kIdleToken);
+  int error = listen_to(queue.epoll_.get(), queue.wake_.get(), kWakeToken);
+  if (error == 0) error = listen_to(queue.epoll_.get(), queue.idle_timer_.get(), kIdleToken);
   if (error < 0) return Result<FaultQueue>::failure(-error);
   return queue;
 }
@@ -110,7 +98,7 @@ int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory, int32_t client) {
     if (!mapping.ok()) return refuse(-mapping.error());
     alias = mapping.take();
   }
-  int error = listen_to(epoll_.get(), userfaultfd.get(), EPOLLIN, index);
+  int error = listen_to(epoll_.get(), userfaultfd.get(), static_cast<uint64_t>(index));
   if (error < 0) return refuse(error);
   if (free_slot == slots_.end()) slots_.emplace_back();
   slots_[static_cast<size_t>(index)] = Slot{std::move(userfaultfd), std::move(alias), std::move(memory), client, false};
@@ -216,19 +204,19 @@ int FaultQueue::wait(double* events, int capacity_rows, int timeout_ms, int spin
   int limit = std::min(kReadyPerWait, capacity_rows);
   int count = 0;
   if (spin_us > 0 && timeout_ms != 0) {
-    int64_t until = now_us() + spin_us;
+    uint64_t until = clock_ns() + static_cast<uint64_t>(spin_us) * 1000;
     do {
       count = ::epoll_wait(epoll_.get(), ready, limit, 0);
-    } while (count == 0 && now_us() < until);
+    } while (count == 0 && clock_ns() < until);
   }
   if (count == 0) count = ::epoll_wait(epoll_.get(), ready, limit, timeout_ms);
   if (count < 0) return errno == EINTR ? 0 : -errno;
 
   int rows = 0;
   for (int i = 0; i < count && rows < capacity_rows; i++) {
-    int64_t token = static_cast<int64_t>(ready[i].data.u64);
+    uint64_t token = ready[i].data.u64;
     double* row = events + rows * Event::kFields;
-    if (token < 0) {
+    if (token >= kIdleToken) {
       // Both count in eight bytes; a timer that nobody reads does not go off again.
       event_fd::clear(token == kWakeToken ? wake_.get() : idle_timer_.get());
       put(row, -1, token == kWakeToken ? Event::kWoken : Event::kTick, 0, 0, 0, 0);

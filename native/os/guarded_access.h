@@ -33,7 +33,6 @@ class GuardedAccess {
   // kCancelled. A fault waits interruptibly in the kernel (handle_userfault), so the signal reaches
   // it there.
   void cancel(pthread_t thread);
-  bool cancelled() const { return cancelled_.load(); }
 
  private:
   // Both sequentially consistent: whoever comes second sees the other, so that the thread is either

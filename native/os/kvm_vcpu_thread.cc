@@ -1,12 +1,12 @@
 #include "kvm_vcpu_thread.h"
 
 #include <sys/resource.h>
-#include <time.h>
 
 #include <csignal>
 #include <cstring>
 #include <mutex>
 
+#include "clock.h"
 #include "condition.h"
 
 namespace uffd {
@@ -33,12 +33,6 @@ void block_other_signals() {
   sigfillset(&blocked);
   for (int signal : {kick_signal(), SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGABRT}) sigdelset(&blocked, signal);
   ::pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
-}
-
-uint64_t clock_ns(clockid_t clock) {
-  timespec time;
-  ::clock_gettime(clock, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1000000000ULL + static_cast<uint64_t>(time.tv_nsec);
 }
 
 // How often the thread has gone to sleep. Not its major faults: those that KVM takes for the guest are not counted,
@@ -134,12 +128,12 @@ VcpuExit VcpuThread::Core::execute() {
   run()->exit_reason = KVM_EXIT_UNKNOWN;
   RunCall call{fd.get(), 0};
   uint64_t slept = sleeps();
-  uint64_t began = clock_ns(CLOCK_MONOTONIC);
+  uint64_t began = clock_ns();
   uint64_t on_cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
   AccessOutcome outcome = access.run(call_run, &call);
   VcpuExit exit;
   uint64_t ran = clock_ns(CLOCK_THREAD_CPUTIME_ID) - on_cpu;
-  uint64_t took = clock_ns(CLOCK_MONOTONIC) - began;
+  uint64_t took = clock_ns() - began;
   exit.faults = sleeps() - slept;
   exit.waited_ns = took > ran ? took - ran : 0;
   exit.result = call.result;

@@ -1,17 +1,13 @@
 #include "process.h"
 
 #include <sched.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
 
+#include "../uapi/system_calls.h"
 #include "thread.h"
-
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
 
 namespace uffd::process {
 

@@ -1,21 +1,12 @@
 #include "system_call.h"
 
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_process_madvise
-#define SYS_process_madvise 440
-#endif
-#ifndef SYS_memfd_secret
-#define SYS_memfd_secret 447
-#endif
+#include "../uapi/system_calls.h"
 
 namespace uffd::system_call {
 

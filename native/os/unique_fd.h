@@ -33,11 +33,6 @@ class UniqueFd {
     if (fd_ >= 0) ::close(fd_);
     fd_ = fd;
   }
-  Result<UniqueFd> duplicate() const {
-    int fd = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0) return Result<UniqueFd>::from_errno();
-    return UniqueFd(fd);
-  }
 
  private:
   int fd_ = -1;

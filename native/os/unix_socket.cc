@@ -2,20 +2,17 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <cstddef>
 #include <cstring>
 #include <vector>
 
+#include "../uapi/system_calls.h"
 #include "process.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
-#endif
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
 #endif
 
 namespace uffd::unix_socket {

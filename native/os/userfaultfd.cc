@@ -1,12 +1,8 @@
 #include "userfaultfd.h"
 
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 
-#ifndef RWF_NOWAIT
-#define RWF_NOWAIT 0x00000008
-#endif
+#include "../uapi/system_calls.h"
 
 namespace uffd::userfaultfd {
 
@@ -40,16 +36,16 @@ int messages_in(ssize_t bytes) {
 
 }  // namespace
 
-Result<Opened> open(bool user_mode_only, int* device_errno) {
+Result<UniqueFd> open(bool user_mode_only, int* device_errno) {
   int flags = kOpenFlags | (user_mode_only ? UFFD_USER_MODE_ONLY : 0);
   Result<UniqueFd> device = open_device(flags);
   *device_errno = device.error();
-  if (device.ok()) return Opened{device.take(), Route::kDevice, 0};
+  if (device.ok()) return device;
   bool try_syscall = device.error() == EACCES || device.error() == EPERM || device.error() == ENOENT;
-  if (!try_syscall) return Result<Opened>::failure(device.error());
+  if (!try_syscall) return device;
   int fd = static_cast<int>(::syscall(SYS_userfaultfd, flags));
-  if (fd < 0) return Result<Opened>::from_errno();
-  return Opened{UniqueFd(fd), Route::kSyscall, device.error()};
+  if (fd < 0) return Result<UniqueFd>::from_errno();
+  return UniqueFd(fd);
 }
 
 int handshake(int fd, uffdio_api* api) { return zero_or_errno(::ioctl(fd, UFFDIO_API, api)); }

@@ -9,18 +9,10 @@
 
 namespace uffd::userfaultfd {
 
-enum class Route { kDevice, kSyscall };
-
-struct Opened {
-  UniqueFd fd;
-  Route route = Route::kDevice;
-  // Why /dev/userfaultfd was not the route; 0 when it was.
-  int device_errno = 0;
-};
-
 // Tries /dev/userfaultfd (Linux 6.1), then userfaultfd(2) when the device says EACCES, EPERM or
 // ENOENT. Always O_CLOEXEC | O_NONBLOCK: poll(2) reports POLLERR for a blocking userfaultfd.
-Result<Opened> open(bool user_mode_only, int* device_errno);
+// *device_errno says why it was not the device; 0 when it was.
+Result<UniqueFd> open(bool user_mode_only, int* device_errno);
 
 // The two-step handshake's single step. On return *api holds what the kernel filled in.
 int handshake(int fd, uffdio_api* api);
