@@ -24,7 +24,9 @@ const client = compiled('hostile-client.c');
 async function mounted(at: string, ...args: string[]): Promise<{ fuse: ChildProcess; file: string }> {
   const program = compiled('slow-fuse.c');
   mkdirSync(at);
-  const fuse = spawn(program, [`${PAGES}`, `${DELAY_MS}`, at, ...args], { stdio: ['ignore', openSync(slowLog, 'w'), 'ignore'] });
+  const fuse = spawn(program, [`${PAGES}`, `${DELAY_MS}`, at, ...args], {
+    stdio: ['ignore', openSync(slowLog, 'w'), 'ignore'],
+  });
   unmounts.push(() => {
     fuse.kill('SIGKILL');
     execFileSync('umount', ['-l', at], { stdio: 'ignore' });
