@@ -1,16 +1,10 @@
 // Whatever a vCPU is at, the environment it belongs to ends: exit status 0, no signal, in time.
 import { beforeEach, describe, expect, test } from 'vitest';
-import { expectCleanExit, runScript } from '../support/child.js';
+import { expectCleanExit, runScript, withoutLeakCheck } from '../support/child.js';
 import { requires } from '../support/requires.js';
 
 const ending = new URL('./ending.mjs', import.meta.url);
 const states = ['standing', 'halted', 'running', 'waiting for a page', 'closed'];
-
-/**
- * The address sanitizer stops all threads to look for leaks, and waits for ever for one that KVM emulates and that waits for
- * a page: no signal reaches it.
- */
-const withoutLeakCheck = { ASAN_OPTIONS: `${process.env['ASAN_OPTIONS'] ?? ''}:detect_leaks=0` };
 
 beforeEach((context) => {
   requires(context, 'kvm', 'uffd');
