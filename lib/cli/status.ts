@@ -30,6 +30,8 @@ function text(path: string, status: Record<string, unknown>): string {
       return `  session ${session}: ${filledPages} of ${pages} pages filled, ${faults} faults, ${waiting} waiting${why}\n`;
     },
   );
+  for (const session of (status['silent'] as number[] | undefined) ?? [])
+    lines.push(`  session ${session}: not heard of now, its client holds its serving worker\n`);
   // Of itself a server that is not `uffd serve` tells what it likes, or nothing.
   const who = pid === undefined ? 'a server' : `process ${pid as number}`;
   const what = file === undefined ? ' serves' : ` serves ${file as string}, ${sizeBytes as number} bytes, to`;

@@ -1,5 +1,5 @@
 // The socket at which clients hand over their memory: accepts, checks, attaches, and watches who goes away.
-import { EventEmitter } from 'node:events';
+import { EventEmitter, setMaxListeners } from 'node:events';
 import { lstatSync } from 'node:fs';
 import { UffdError, messageOf } from '../errors.js';
 import { kindOf, memoryKinds } from '../memory/kinds/kinds.js';
@@ -83,6 +83,8 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     inRange('handshakeTimeoutMs', options.handshakeTimeoutMs ?? 0, 0, 2 ** 31 - 1);
     this.#server = server;
     this.#options = options;
+    // One for each handshake under way.
+    setMaxListeners(0, this.#closed.signal);
     this.path = options.path;
     this.#socket = new (native().UnixSocket)(listenAt(options.path, (options.allowUids ?? []).length > 0));
     this.#inode = lstatSync(options.path, { bigint: true }).ino;
@@ -183,7 +185,10 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       });
     }
     clearTimeout(late);
-    const told = { event: 'status', ...this.#options.about, sessionCount: summaries.length, sessions };
+    const heard = new Set(summaries.map(({ session }) => session));
+    const all = this.#server.sessions;
+    const silent = all.filter((session) => !heard.has(session)).slice(0, MAX_SESSIONS_TOLD);
+    const told = { event: 'status', ...this.#options.about, sessionCount: all.length, sessions, silent };
     connection.send(`${JSON.stringify(told)}\n`);
     connection.close();
   }
