@@ -20,7 +20,9 @@ function probed(id: string): Check {
   return () => {
     const { result, evidence, remedy, meaning } = inject('probes').find((one) => one.id === id)!;
     // No kernel is known to answer so: what needs it runs, and fails by name. It is not the kernel that lacks something.
-    return result === 'yes' || result === 'differs' ? undefined : `${id} is ${result} (${remedy ?? meaning ?? evidence.seen})`;
+    return result === 'yes' || result === 'differs'
+      ? undefined
+      : `${id} is ${result} (${remedy ?? meaning ?? evidence.seen})`;
   };
 }
 
