@@ -161,7 +161,7 @@ test('unregister of a range that this object has not registered wakes those who 
 test("a userfaultfd that cannot be adopted stays the caller's", () => {
   const script = join(import.meta.dirname, 'adopting-without-files.mjs');
   const limited = 'ulimit -n 200; exec "$0" --expose-gc "$1"';
-  const { stdout } = spawnSync('bash', ['-c', limited, process.execPath, script], { encoding: 'utf8' });
+  const { stdout } = spawnSync('sh', ['-c', limited, process.execPath, script], { encoding: 'utf8' });
   expect(stdout).toBe('EMFILE anon_inode:[userfaultfd]\n');
 });
 
