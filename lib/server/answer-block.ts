@@ -7,6 +7,8 @@ const ROWS = 1024;
 /** Answers that one fill may be given in, and rows of each: a write and the CONTINUE linked to it stay together. */
 export const MAX_PIECES = 16;
 const ROWS_PER_FILL = 2 * MAX_PIECES;
+/** Of the bytes that a row shows: none of the source, a copy of some, or those that `PageSource.addressNow` points to. */
+const FromSource = { no: 0, copied: 1, held: 2 } as const;
 
 export class AnswerBlock {
   readonly values = new Float64Array(new SharedArrayBuffer(ROWS * Answer.fields * 8));
@@ -17,7 +19,7 @@ export class AnswerBlock {
   readonly demands = new Int32Array(ROWS);
   /** 1 where somebody is known to wait for a page of the row. */
   readonly asked = new Uint8Array(ROWS);
-  /** 1 where the row shows bytes of the source, which must be unchanged when it is given; 2 where they lie in its file. */
+  /** By `FromSource`: what is of the source must be unchanged when the row is given. */
   readonly fromSource = new Uint8Array(ROWS);
   count = 0;
   /** Rows with bytes of the source, and those of them that show what `PageSource.addressNow` pointed to. */
@@ -78,14 +80,20 @@ export class AnswerBlock {
   /** Makes every answer that would show bytes of the source fall short (EBADF), and with it what is linked to it. */
   cancelSourceRows(): void {
     for (let row = 0; row < this.count; row++) {
-      if (this.fromSource[row] !== 0) this.values[row * Answer.fields + Answer.slot] = -1;
+      if (this.fromSource[row] !== FromSource.no) this.values[row * Answer.fields + Answer.slot] = -1;
     }
   }
 
   /** The rows from this one on show bytes where `PageSource.addressNow` says they are. */
   hold(from: number): void {
-    for (let row = from; row < this.count; row++) if (this.fromSource[row] === 1) this.fromSource[row] = 2;
+    for (let row = from; row < this.count; row++)
+      if (this.fromSource[row] === FromSource.copied) this.fromSource[row] = FromSource.held;
     this.heldRows++;
+  }
+
+  /** Whether the bytes of the row are where the source has them: they can be gone by the time it is given. */
+  held(row: number): boolean {
+    return this.fromSource[row] === FromSource.held;
   }
 
   /** Whether an earlier row has answered for the page of this one already. */
@@ -126,7 +134,7 @@ export class AnswerBlock {
   }
 
   #mark(): void {
-    this.fromSource[this.count - 1] = 1;
+    this.fromSource[this.count - 1] = FromSource.copied;
     this.sourceRows++;
   }
 
@@ -135,7 +143,7 @@ export class AnswerBlock {
     this.sessions[row] = session;
     this.firstPages[row] = first;
     this.demands[row] = demand;
-    this.fromSource[row] = 0;
+    this.fromSource[row] = FromSource.no;
     this.asked[row] = demand < 0 ? 0 : 1;
     const at = row * Answer.fields;
     this.values[at + Answer.slot] = session.slot;

@@ -206,7 +206,7 @@ export class Settling {
     }
     // Not registered any more; or beyond the end of the memory, unless it was the bytes that could not be had (of a file
     // that has shrunk) or the memory for them (a write says the same of all that).
-    const none = result === ENOENT || (result === EFAULT && op !== AnswerOp.write && answers.fromSource[row] !== 2);
+    const none = result === ENOENT || (result === EFAULT && op !== AnswerOp.write && !answers.held(row));
     if (!none) return undefined;
     return op === AnswerOp.zeropage ? PageState.zero : PageState.removed;
   }
