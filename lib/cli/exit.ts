@@ -7,8 +7,8 @@ export const ExitCode = { ok: 0, failed: 1, usage: 2 } as const;
 /** How long the end of a process may take: more than its workers are given. */
 const END_MS = 15_000;
 
-/** The process ends now, with this status: also when a thread of it does not return from a file system that is dead. */
-export function endsNow(status: number): void {
+/** The process is at its end, and has that long for it: a thread may not return from a file system that is dead. */
+export function endInTime(status: number): void {
   process.exitCode = status;
   native().exitWithin(END_MS, status);
 }

@@ -9,7 +9,7 @@ import { httpSource } from '../../sources/http.js';
 import { isUrl } from '../../sources/url.js';
 import { objectSource } from '../../sources/user.js';
 import type { HandoffListener } from '../../transports/handoff-listener.js';
-import { ExitCode, endsNow, onStopRequest } from '../exit.js';
+import { ExitCode, endInTime, onStopRequest } from '../exit.js';
 import { address, cpuList, dialectChoice, duration, wholeNumber } from '../options.js';
 import { type Progress, progressBar } from '../progress.js';
 import { ServeLog, reportReady } from '../serve-log.js';
@@ -175,7 +175,7 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
     serving.stopListening();
     status = await drain(serving, options.drainTimeout, log);
   } finally {
-    endsNow(status);
+    endInTime(status);
     try {
       for (const close of closing) await close();
     } finally {
@@ -249,7 +249,7 @@ function stopRequest(watchStdin: boolean, serving: Serving): Promise<string> {
       if (asked++ === 0) resolve(why);
       else {
         serving.stopListening();
-        endsNow(ExitCode.failed);
+        endInTime(ExitCode.failed);
         process.exit();
       }
     }, watchStdin);
@@ -300,7 +300,7 @@ function reportServer(server: FaultServer, log: ServeLog, stopListening: () => v
     log.say({ event: 'error', reason: error.message });
     // Its sessions have nobody who serves them: ending tells their clients, going on would not.
     stopListening();
-    endsNow(ExitCode.failed);
+    endInTime(ExitCode.failed);
     process.exit();
   });
 }
