@@ -68,11 +68,7 @@ export { type Backing, fillBacking } from './sources/backing.js';
 export { fileSource } from './sources/file.js';
 export { type HttpSourceOptions, httpSource } from './sources/http.js';
 export { moduleSource, objectSource } from './sources/user.js';
+export type { ClonesBacking } from './transports/attachment.js';
 export type { Dialect } from './transports/dialects.js';
 export { type HandOffOptions, Handoff, handOff } from './transports/hand-off.js';
-export {
-  type ClonesBacking,
-  HandoffListener,
-  type ListenerEvents,
-  type ListenerOptions,
-} from './transports/handoff-listener.js';
+export { HandoffListener, type ListenerEvents, type ListenerOptions } from './transports/handoff-listener.js';

@@ -30,3 +30,9 @@ export class StatsRequests {
     for (const [request, { worker }] of this.#open) if (worker === of) this.answered(request, []);
   }
 }
+
+/** Those whose worker did not answer: a client holds it, so that they are told of by number alone. */
+export function sessionsWithoutAnswer(all: readonly number[], told: Told): number[] {
+  const heard = new Set(told.map(({ session }) => session));
+  return all.filter((session) => !heard.has(session));
+}

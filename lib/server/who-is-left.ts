@@ -1,6 +1,7 @@
 // For the error of a drain that was not over in time: the sessions there are still, and what each waits for.
 import { messageOf } from '../errors.js';
 import type { SessionStats } from './messages.js';
+import { sessionsWithoutAnswer } from './stats-requests.js';
 
 /** How long the workers may take to tell. */
 const ANSWER_MS = 1000;
@@ -20,7 +21,7 @@ export async function whoIsLeft(server: {
     const reason = waiting[0] === undefined ? '' : `, page ${waiting[0].page}: ${waiting[0].reason}`;
     return `session ${session} (${states.absent + states.fetching} pages absent, ${waitingPages} waiting${reason})`;
   });
-  const silent = server.sessions.filter((session) => !stats.some((one) => one.session === session));
+  const silent = sessionsWithoutAnswer(server.sessions, stats);
   lines.push(...silent.map((session) => `session ${session} (its client holds the lock of its address space)`));
   return lines.join('; ');
 }

@@ -2,18 +2,16 @@
 import { EventEmitter, setMaxListeners } from 'node:events';
 import { lstatSync } from 'node:fs';
 import { UffdError, messageOf } from '../errors.js';
-import { kindOf, memoryKinds } from '../memory/kinds/kinds.js';
-import { pageSize } from '../memory/page-size.js';
 import type { NativeFdWatcher, NativeUnixSocket } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { inRange } from '../server/fault-server-options.js';
 import type { FaultServer } from '../server/fault-server.js';
+import { type ClonesBacking, attachmentFrom } from './attachment.js';
+import { CLONES_GREETING, type CloneMemory, cloneMemory } from './clones.js';
 import { Connection } from './connection.js';
-import { checkMemory, checkUserfaultfd } from './descriptors.js';
-import { CLONES_GREETING, type CloneMemory, cloneMemory, parseClone } from './clones.js';
-import { type Dialect, parseHandshake } from './dialects.js';
+import type { Dialect } from './dialects.js';
 import { receiveHandshake } from './handshake.js';
-import { checkMappings } from './mappings.js';
+import { statusOf } from './status-answer.js';
 import { STATUS_REQUEST } from './status-request.js';
 import { listenAt, removeSocket } from './socket-path.js';
 
@@ -34,12 +32,6 @@ export interface ListenerOptions {
   readonly about?: Readonly<Record<string, unknown>>;
 }
 
-/** The memory of clones, see `fillBacking`. */
-export interface ClonesBacking {
-  readonly fd: number;
-  readonly holes: Float64Array;
-}
-
 /** The events of a `HandoffListener`, each with its arguments. */
 export interface ListenerEvents {
   /** A client's memory is being served. */
@@ -53,8 +45,6 @@ const EAGAIN = -11;
 const ACCEPT_AGAIN_MS = 100;
 /** How long the serving workers may take to say how they are. */
 const STATUS_MS = 5000;
-/** In one answer, which has to fit into the socket's buffer. */
-const MAX_SESSIONS_TOLD = 256;
 
 interface Client {
   readonly connection: Connection;
@@ -156,7 +146,11 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
         if (peer.pidfd >= 0) native().closeFd(peer.pidfd);
         return;
       }
-      const { attachment, dialect } = this.#check(text, descriptors, ownUids().includes(peer.uid));
+      const { attachment, dialect } = attachmentFrom(text, descriptors, {
+        sizeBytes: this.#server.source.sizeBytes,
+        backing,
+        trusted: ownUids().includes(peer.uid),
+      });
       const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd, pid: peer.pid });
       const { pid, pidfd } = peer;
       accepted = [session, { connection, dialect, pidfd, pid, regions: attachment.regions }];
@@ -169,26 +163,16 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     if (accepted !== undefined) this.#accepted(...accepted, peer!);
   }
 
-  /** One line: who is served, and how far each is. */
   async #status(connection: Connection): Promise<void> {
     const late = setTimeout(() => {
       connection.close();
     }, STATUS_MS);
-    const summaries = await this.#server.summaries();
-    const sessions = [];
-    for (const { waiting, waitingPages, ...rest } of summaries.slice(0, MAX_SESSIONS_TOLD)) {
-      sessions.push({
-        ...rest,
-        waiting: waitingPages,
-        ...(waiting[0] !== undefined && { reason: waiting[0].reason }),
-        ...(await this.#memoryOfClone(rest.session)),
-      });
-    }
+    const told = await statusOf({
+      server: this.#server,
+      about: this.#options.about,
+      memoryOfClone: (session) => this.#memoryOfClone(session),
+    });
     clearTimeout(late);
-    const heard = new Set(summaries.map(({ session }) => session));
-    const all = this.#server.sessions;
-    const silent = all.filter((session) => !heard.has(session)).slice(0, MAX_SESSIONS_TOLD);
-    const told = { event: 'status', ...this.#options.about, sessionCount: all.length, sessions, silent };
     connection.send(`${JSON.stringify(told)}\n`);
     connection.close();
   }
@@ -201,49 +185,6 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
   #checkPeer(uid: number): void {
     const allowed = [...ownUids(), ...(this.#options.allowUids ?? [])];
     if (!allowed.includes(uid)) throw new UffdError('ERR_HANDOFF_REFUSED', `user ${uid} is not allowed to connect`);
-  }
-
-  /** Takes the descriptors out of the array when all is well: they are the server's then. */
-  #check(text: string, descriptors: number[], trusted: boolean) {
-    const { backing } = this.#options;
-    const [userfaultfd, memory, ...more] = descriptors;
-    if (userfaultfd === undefined) throw new UffdError('ERR_HANDOFF_REFUSED', 'no userfaultfd came with the handshake');
-    if (more.length > 0) throw new UffdError('ERR_HANDOFF_REFUSED', 'more than a userfaultfd and a memfd came along');
-    if (backing !== undefined && memory !== undefined) {
-      throw new UffdError('ERR_HANDOFF_REFUSED', 'a clone has no memory to give: it maps what it was given');
-    }
-    checkUserfaultfd(userfaultfd);
-    const { dialect, mappings } =
-      backing === undefined ? parseHandshake(text, descriptors.length, pageSize()) : parseClone(text);
-    const page = checkMappings(mappings, this.#server.source.sizeBytes, pageSize());
-    if (backing !== undefined && page !== pageSize()) {
-      throw new UffdError(
-        'ERR_HANDOFF_REFUSED',
-        `the memory of the clones has pages of ${pageSize()} bytes, page_size is ${page}`,
-      );
-    }
-    const checked = memory === undefined ? undefined : checkMemory(memory, trusted);
-    if (checked !== undefined) {
-      const end = Math.max(...mappings.map(({ offset, size }) => offset + size));
-      const refusal =
-        checked.sizeBytes < end
-          ? `the ${checked.file} has ${checked.sizeBytes} bytes, the mappings end at ${end}`
-          : `the ${checked.file} has pages of ${checked.pageSize} bytes, page_size is ${page}`;
-      if (checked.sizeBytes < end || checked.pageSize !== page) throw new UffdError('ERR_HANDOFF_REFUSED', refusal);
-    }
-    const writable = memory !== undefined && checked?.writable === true;
-    if (memory !== undefined && !writable) native().closeFd(memory);
-    descriptors.length = 0;
-    const attachment = {
-      userfaultfd,
-      ...(writable && { memory }),
-      ...(backing === undefined
-        ? { kind: kindOf(checked?.file, page, pageSize()).name }
-        : { kind: memoryKinds['memfd-private'].name, resident: true, holes: backing.holes }),
-      pageSize: page,
-      regions: mappings.map((one) => ({ start: BigInt(one.base_host_virt_addr), size: one.size, offset: one.offset })),
-    };
-    return { attachment, dialect };
   }
 
   #accepted(session: number, client: Client, peer: { pid: number; uid: number }): void {
