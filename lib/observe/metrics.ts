@@ -2,7 +2,7 @@
 import type { FaultServer } from '../server/fault-server.js';
 import { type OutcomeName, boundsMs, outcomes } from '../server/measures.js';
 import type { FailurePolicy, SessionSummary } from '../server/messages.js';
-import type { SessionCounters } from '../server/session-counters.js';
+import { type SessionCounters, countersOf } from '../server/session-counters.js';
 import type { HandoffListener } from '../transports/handoff-listener.js';
 import { type Family, type Labels, type Sample, histogramSamples } from './exposition.js';
 
@@ -15,13 +15,17 @@ const counters = {
   zeroPages: ['uffd_pages_zeroed_total', 'Pages answered with zeroes.'],
   poisonedPages: ['uffd_pages_poisoned_total', 'Pages whose access fails from then on.'],
   fetches: ['uffd_fetches_total', 'Reads that had to wait for a fetch worker.'],
+  failedReads: [
+    'uffd_failed_reads_total',
+    'Reads of a fetch worker that brought no bytes; tried again while somebody waits.',
+  ],
 } as const satisfies Record<keyof SessionCounters, readonly [string, string]>;
 
 /** The numbers of one server and its listeners, kept from when it is made. */
 export class ServerMetrics {
   readonly #server: FaultServer;
   readonly #labels: Labels;
-  readonly #ended: SessionCounters = { faults: 0, filledPages: 0, zeroPages: 0, poisonedPages: 0, fetches: 0 };
+  readonly #ended: SessionCounters = countersOf(new Float64Array());
   /** What each session was last heard to have: of one whose worker is held, or that moves, nothing is told meanwhile. */
   readonly #last = new Map<number, SessionSummary>();
   readonly #unserved: Record<FailurePolicy, number> = { poison: 0, kill: 0, stall: 0 };

@@ -3,6 +3,7 @@ import type { FaultDecider } from './fault-decider.js';
 import type { Fetch, Fetches } from './fetches.js';
 import type { PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
+import { Counter } from './session-counters.js';
 import type { Sessions } from './sessions.js';
 import type { Settling } from './settling.js';
 
@@ -83,16 +84,19 @@ export class Arrivals {
     return planned;
   }
 
-  /** What could not be read together is tried a page at a time where somebody waits, and left to the deadline then. */
+  /** What could not be read together is tried a page at a time where somebody waits, and then once in a while. */
   #failed(fetch: Fetch, error: string): void {
     const { session, first, pages, cached } = fetch;
     const { settling, faultDeadlineMs } = this.#parts;
+    session.counters[Counter.failedReads]!++;
     for (let page = first; page < first + pages; page++) {
       if (session.states.bytes[page] !== PageState.fetching) continue;
       session.states.set(page, 1, PageState.absent);
       const waiting = session.waiting.get(page);
-      if (pages === 1) {
-        session.leaveToDeadline(page, error, faultDeadlineMs, waiting !== undefined);
+      if (pages === 1 && waiting !== undefined) {
+        session.readFailed(page, error, faultDeadlineMs);
+      } else if (pages === 1) {
+        session.leaveToDeadline(page, error, faultDeadlineMs, false);
       } else if (waiting !== undefined) {
         settling.retries.push({ session, page, minor: cached });
       }

@@ -66,7 +66,7 @@ export class Deadlines {
 
   #checkSession(session: Session, now: number): void {
     for (const [page, waiting] of session.waiting) {
-      if (waiting.deadline > now) this.#tryAgain(session, page, waiting);
+      if (waiting.deadline > now) this.#tryAgain(session, page, waiting, now);
       else if (waiting.asleep) this.#act(session, page, waiting);
       else session.waiting.delete(page);
     }
@@ -75,10 +75,14 @@ export class Deadlines {
     }
   }
 
-  /** What was short may be there again, memory or huge pages: one more attempt, once in every check, until the deadline. */
-  #tryAgain(session: Session, page: number, waiting: Waiting): void {
-    const { attempts, deadline, owed } = waiting;
-    if (attempts < MAX_ATTEMPTS || attempts === Infinity || deadline === Infinity) return;
+  /**
+   * What was short may be there again, memory, huge pages or a source that could not be read: one more attempt, once in
+   * every check, until the deadline. Who is left to stall stays where another attempt can help.
+   */
+  #tryAgain(session: Session, page: number, waiting: Waiting, now: number): void {
+    const { attempts, notBefore, deadline, owed } = waiting;
+    if (attempts < MAX_ATTEMPTS || attempts === Infinity || notBefore > now) return;
+    if (deadline === Infinity && this.#parts.onFailure !== 'stall') return;
     waiting.attempts = MAX_ATTEMPTS - 1;
     // Draining comes to it by itself.
     if (owed || session.parked !== undefined) return;

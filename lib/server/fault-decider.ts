@@ -7,16 +7,19 @@ import { MAX_FILL_BYTES, type PageFiller } from './page-filler.js';
 import { PageState } from './page-states.js';
 import type { DemandFault, FaultPolicy, PageWindow } from './policy.js';
 import type { ServedRegion, Session } from './session.js';
+import { NOT_BACKED, type Sessions } from './sessions.js';
 import type { WorkingSetRecorder } from './working-set.js';
 
 const FLAG_WRITE = 1;
 const FLAG_WP = 2;
 const FLAG_MINOR = 4;
+const NOT_DELIVERED = 'the source has not delivered the page yet';
 
 export interface DeciderParts {
   readonly answers: AnswerBlock;
   readonly filler: PageFiller;
   readonly fetches: Fetches;
+  readonly sessions: Sessions;
   readonly policy: FaultPolicy;
   /** The most bytes of a fetch that somebody waits for. */
   readonly demandBytes: number;
@@ -56,7 +59,7 @@ export class FaultDecider {
       case PageState.fetching:
         // In this very batch: its answer wakes everybody. With a fetch worker: noted, for its deadline.
         if (this.#parts.fetches.underWay > 0 && this.#parts.fetches.covers(session, page)) {
-          session.wait(page, 'the source has not delivered the page yet', this.#parts.faultDeadlineMs);
+          session.wait(page, session.waiting.get(page)?.failure ?? NOT_DELIVERED, this.#parts.faultDeadlineMs);
         }
         break;
       case PageState.poisoned:
@@ -64,6 +67,10 @@ export class FaultDecider {
         break;
       case PageState.resident:
         if (minor) this.#continue(session, region, page, flags, narrow);
+        else if (session.backed) {
+          this.#parts.sessions.park(session, NOT_BACKED);
+          session.wait(page, NOT_BACKED, this.#parts.faultDeadlineMs);
+        }
         // It was there and is not in the page cache any more: somebody dropped it. Never the old content.
         else this.#parts.filler.zero(session, region, page);
         break;
@@ -122,7 +129,7 @@ export class FaultDecider {
       session.leaveToDeadline(page, 'the source has no bytes for the page', faultDeadlineMs, true);
       return;
     }
-    const waiting = session.wait(page, 'the source has not delivered the page yet', faultDeadlineMs);
+    const waiting = session.wait(page, before?.failure ?? NOT_DELIVERED, faultDeadlineMs);
     if (this.#request(session, region, page, cached)) return;
     waiting.queued = true;
     this.backlog.push({ session, page, minor: cached });

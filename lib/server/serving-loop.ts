@@ -97,7 +97,7 @@ export class ServingLoop {
     this.#filler = filler;
     this.#deadlines = new Deadlines({ answers, sessions, fetches, onFailure, post, flush });
     const parts = { answers, fetches, faultDeadlineMs, sourceFailure, flush };
-    this.#decider = new FaultDecider({ ...parts, filler, policy, recorder, demandBytes });
+    this.#decider = new FaultDecider({ ...parts, sessions, filler, policy, recorder, demandBytes });
     const unasked = new Unasked({ filler, fetches, decider: this.#decider });
     const giveUp = this.#deadlines.giveUp.bind(this.#deadlines);
     this.#draining = new Draining({ ...parts, queue: this.#queue, unasked, sessions, backgroundBytes, giveUp });

@@ -25,6 +25,10 @@ export interface Waiting {
   reason: string;
   /** Answers that fell short since; Infinity when no further one can help: the page is left to its deadline. */
   attempts: number;
+  /** performance.now() before which it is not tried again. */
+  notBefore: number;
+  /** Why its bytes could not be read. */
+  failure: string | undefined;
   /** A message has come since the waiter was last woken; what nobody waits for is forgotten at its deadline. */
   asleep: boolean;
   /** Woken after the last ENOMEM, to find out by itself whether the memory ends before the page. */
@@ -37,6 +41,8 @@ export interface Waiting {
 
 /** Retries of one page at once: more than any race needs, few enough not to spin. Then one at a time, see `Deadlines`. */
 export const MAX_ATTEMPTS = 16;
+/** Between two reads of one page; a source that knows when it is worth trying again does so in each of them. */
+const READ_AGAIN_MS = 250;
 
 export class Session {
   readonly id: number;
@@ -44,6 +50,8 @@ export class Session {
   slot: number;
   readonly kind: MemoryKind;
   readonly fill: FillWay;
+  /** Every page is in the page cache behind a private mapping, and stays there: none can be missing. */
+  readonly backed: boolean;
   /** Whether the memory may be written with pwrite(2): sealed against shrinking. */
   readonly writable: boolean;
   readonly pageSize: number;
@@ -79,6 +87,7 @@ export class Session {
     slot: number;
     kind: MemoryKind;
     fill: FillWay;
+    backed: boolean;
     writable: boolean;
     pageSize: number;
     regions: readonly { start: number; size: number; offset: number }[];
@@ -90,6 +99,7 @@ export class Session {
     this.slot = options.slot;
     this.kind = options.kind;
     this.fill = options.fill;
+    this.backed = options.backed;
     this.writable = options.writable;
     this.pageSize = options.pageSize;
     let firstPage = 0;
@@ -144,6 +154,14 @@ export class Session {
     waiting.asleep = asleep;
   }
 
+  /** Its bytes could not be read, which may pass: tried again in a while, for as long as its deadline is not over. */
+  readFailed(page: number, reason: string, deadlineMs: number): void {
+    const waiting = this.wait(page, reason, deadlineMs);
+    waiting.attempts = MAX_ATTEMPTS;
+    waiting.notBefore = performance.now() + READ_AGAIN_MS;
+    waiting.failure = reason;
+  }
+
   /** The same for a page that fell short, though nobody may be waiting: the server is to complete the session. */
   owe(page: number, reason: string, deadlineMs: number): void {
     const waiting = this.wait(page, reason, deadlineMs);
@@ -169,7 +187,8 @@ export class Session {
     if (waiting === undefined) {
       const since = performance.now();
       const flags = { asleep: true, looksAgain: false, owed: false, queued: false };
-      waiting = { since, deadline: since + deadlineMs, reason, attempts: 0, ...flags };
+      const attempts = { attempts: 0, notBefore: 0, failure: undefined };
+      waiting = { since, deadline: since + deadlineMs, reason, ...attempts, ...flags };
       where.set(key, waiting);
       if (this.slot >= 0) this.#attention.add(this);
     }

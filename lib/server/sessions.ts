@@ -9,6 +9,9 @@ import { countersOf } from './session-counters.js';
 import { Session } from './session.js';
 import type { WatchedQueue } from './watched-queue.js';
 
+/** Of a session whose pages are all in the page cache of the memory that its client was given. */
+export const NOT_BACKED = 'the client has not mapped the memory that it was given here: is it no clone?';
+
 export class Sessions {
   readonly #queue: WatchedQueue;
   readonly #post: (message: FromServing) => void;
@@ -67,11 +70,16 @@ export class Sessions {
     const slot = this.#queue.add(message.userfaultfd, message.memory, message.session);
     try {
       if (slot < 0) throw new KernelError(slot, 'epoll_ctl');
-      if (message.fill === 'continue' && moved === undefined) this.#keepUnseen(slot, message);
       const kind = memoryKinds[message.kind];
+      const backed = message.resident && kind.behind === 'kept';
+      if (moved === undefined && backed) this.#registerMinor(slot, message, NOT_BACKED);
+      else if (moved === undefined && message.fill === 'continue') {
+        const detail = `to fill ${kind.name} memory by writing it needs minor faults: fill it by copy`;
+        this.#registerMinor(slot, message, detail);
+      }
       const writable = message.memory >= 0;
       const { attention } = this;
-      const session = new Session({ ...message, id: message.session, slot, kind, writable, attention });
+      const session = new Session({ ...message, id: message.session, slot, kind, backed, writable, attention });
       if (moved !== undefined) session.goOn(moved);
       else if (message.resident) session.fillStates(message.holes);
       if (!message.resident) this.#prepare(session);
@@ -144,12 +152,12 @@ export class Sessions {
   /**
    * Pages that are written into the memory, and then shown, are in its page cache before all of their bytes are. Only a
    * range that is registered for minor faults too keeps everybody from seeing them so. Where it is already, this changes
-   * nothing.
+   * nothing. It cannot be done with memory that has no page cache, such as that of a client that has not mapped what it
+   * was given, and would read zeroes.
    */
-  #keepUnseen(slot: number, { regions, kind }: AttachMessage): void {
+  #registerMinor(slot: number, { regions }: AttachMessage, detail: string): void {
     for (const { start, size } of regions) {
       const ioctls = this.#queue.register(slot, start, size, registerMask(['missing', 'minor']));
-      const detail = `to fill ${kind} memory by writing it needs minor faults: fill it by copy`;
       if (typeof ioctls === 'number') throw new KernelError(ioctls, 'UFFDIO_REGISTER', detail);
     }
   }

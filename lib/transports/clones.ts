@@ -42,22 +42,39 @@ export async function cloneMemory(
   return text === undefined ? undefined : cloneMemoryOf(text, regions);
 }
 
-/** The same of the text of that file. */
+/** The same of the text of that file; undefined where a mapping has more in it than regions: its numbers are of all of it. */
 export function cloneMemoryOf(
   smaps: string,
   regions: readonly { readonly start: bigint; readonly size: number }[],
-): CloneMemory {
+): CloneMemory | undefined {
+  const parts = joined(regions);
   let [resident, own] = [0, 0];
   // A mapping has a line of its own, its numbers follow.
   for (const mapping of smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
     const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(mapping) ?? [];
     if (from === undefined || to === undefined) continue;
     const [start, end] = [BigInt(`0x${from}`), BigInt(`0x${to}`)];
-    if (!regions.some((region) => start >= region.start && end <= region.start + BigInt(region.size))) continue;
+    const part = parts.find((one) => start < one.end && end > one.start);
+    if (part === undefined) continue;
+    if (start < part.start || end > part.end) return undefined;
     const bytes = (field: string) => Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(mapping)?.[1] ?? 0) * 1024;
     resident += bytes('Rss');
     // Written to since: copies of its own.
     own += bytes('Anonymous');
   }
   return { sharedBytes: resident - own, privateBytes: own };
+}
+
+/** Regions next to each other can be one mapping. */
+function joined(
+  regions: readonly { readonly start: bigint; readonly size: number }[],
+): { start: bigint; end: bigint }[] {
+  const parts: { start: bigint; end: bigint }[] = [];
+  for (const { start, size } of regions.toSorted((a, b) => (a.start < b.start ? -1 : 1))) {
+    const last = parts.at(-1);
+    const end = start + BigInt(size);
+    if (last?.end === start) last.end = end;
+    else parts.push({ start, end });
+  }
+  return parts;
 }

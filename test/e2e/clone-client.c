@@ -97,13 +97,19 @@ int main(int argc, char **argv) {
   int memory = receive_memory(server);
   if (is("leave")) return 0;
   if (is("tamper")) tamper(memory);
-  base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, memory, 0);
+  // What a client has that knows nothing of what it was given, and one that has mapped something else.
+  int others = is("other-memfd") ? memfd_create("other", MFD_CLOEXEC) : memory;
+  if (is("other-memfd") && ftruncate(others, size) != 0) die("ftruncate");
+  int anonymous = is("anonymous");
+  base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | (anonymous ? MAP_ANONYMOUS : 0), anonymous ? -1 : others, 0);
   if (base == MAP_FAILED) die("mmap");
 
   int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
   struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_MINOR_SHMEM};
   if (ioctl(uffd, UFFDIO_API, &api) != 0) die("UFFDIO_API");
+  int missing = anonymous || is("other-memfd");
   struct uffdio_register range = {{(uintptr_t)base, size}, UFFDIO_REGISTER_MODE_MINOR, 0};
+  if (missing) range.mode = UFFDIO_REGISTER_MODE_MISSING;
   if (ioctl(uffd, UFFDIO_REGISTER, &range) != 0) die("UFFDIO_REGISTER");
   char text[256];
   size_t told = is("no-page-size") ? 0 : is("huge-page-size") ? 2 << 20 : page;
@@ -112,7 +118,7 @@ int main(int argc, char **argv) {
   int fds[2] = {uffd, memory};
   send_answer(server, text, fds, is("two-descriptors") ? 2 : 1);
   close(memory);
-  if (is("no-page-size") || is("huge-page-size") || is("two-descriptors")) {
+  if (is("no-page-size") || is("huge-page-size") || is("two-descriptors") || is("anonymous")) {
     char line[512] = "";
     if (read(server, line, sizeof(line) - 1) < 0) die("read");
     printf("%s", line);

@@ -109,10 +109,22 @@ describe('a clone', () => {
     ['no-page-size', /page_size/],
     ['huge-page-size', /pages of 4096 bytes, page_size is 2097152|multiples of page_size/],
     ['two-descriptors', /a clone has no memory to give/],
+    ['anonymous', /has not mapped the memory that it was given/],
   ])('%s: refused', async (mode, reason) => {
     const { stdout } = await clone(mode);
     expect(stdout).toMatch(/"event":"refused"/);
     expect(stdout).toMatch(reason);
+  });
+
+  it('that has mapped another memfd never sees zeroes: parked, and the policy acts', async () => {
+    const other = await Serve.start(snapshot, at('other.sock'), '--dialect', 'clones', '--fault-deadline', '300ms');
+    const { stdout, signal } = await clone('other-memfd', {}, other.socket);
+    expect(touches(stdout, 'page')).toEqual([]);
+    expect(signal).toBe('SIGBUS');
+    const { reason } = await other.event('parked');
+    expect(reason).toMatch(/has not mapped the memory that it was given/);
+    await other.event('unserved', { action: 'poison', page: 0, reason });
+    expect(await other.stop()).toBe(0);
   });
 
   it('that leaves without an answer is refused, and nothing is left of it', async () => {

@@ -51,6 +51,22 @@ describe('uffd serve URL', () => {
     await serve.stop();
   });
 
+  it('a store that is away for longer than all attempts of a read: its clients wait, and go on', async () => {
+    await using server = await ObjectServer.start(bytes);
+    const serve = await Serve.start(server.url, at('away.sock'));
+    const back = performance.now() + 4000;
+    server.behave = (_, response) => {
+      if (performance.now() > back) return false;
+      response.writeHead(503).end();
+      return true;
+    };
+    const { stdout, code } = await run(client, ['all', '1.12', serve.socket, `${SIZE}`, `${SIZE}`]);
+    expect(performance.now()).toBeGreaterThan(back);
+    expect(touches(stdout, 'page')).toEqual(content);
+    expect(code).toBe(0);
+    expect(await serve.stop()).toBe(0);
+  });
+
   it('a client that is gone: nothing more is fetched for it', async () => {
     await using server = await ObjectServer.start(bytes);
     server.latencyMs = 3000;

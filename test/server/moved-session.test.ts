@@ -19,6 +19,7 @@ function sessionOf(slot: number, moved?: MovedStates): Session {
     slot,
     kind: memoryKinds.shmem,
     fill: 'continue',
+    backed: false,
     writable: true,
     pageSize: PAGE,
     // Two regions, apart from each other.

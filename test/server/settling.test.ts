@@ -22,6 +22,7 @@ beforeEach(() => {
     slot: 0,
     kind: memoryKinds.shmem,
     fill: 'copy',
+    backed: false,
     writable: false,
     pageSize: PAGE,
     regions: [{ start: START, size: PAGES * PAGE, offset: 0 }],

@@ -85,6 +85,39 @@ describe('slow sources', () => {
     expect(await client.read(10, 20)).toEqual(patterns(10, 20));
   });
 
+  it.each([
+    ['poison', 10_000],
+    ['stall', 600],
+  ] as const)(
+    'a source that cannot be read for a while: read again while somebody waits (%s)',
+    async (onFailure, ms) => {
+      let failing = true;
+      const source: PageSource & { reads: number } = {
+        reads: 0,
+        read(target, targetOffset, length, offset) {
+          source.reads++;
+          if (failing) throw new Error('no route to it');
+          for (let i = 0; i < length; i += PAGE)
+            target.fill(patternOf((offset + i) / PAGE), targetOffset + i, targetOffset + i + PAGE);
+        },
+      };
+      const faultDeadlineMs = milliseconds(ms);
+      const server = await serverOf({ source: objectSource(source, { sizeBytes }), onFailure, faultDeadlineMs });
+      using client = await new Client(PAGES).attach(server);
+      const unserved = onFailure === 'stall' ? once(server, 'unserved') : undefined;
+      const read = client.read(9);
+      await vi.waitUntil(() => source.reads > 4, { timeout: milliseconds(8000) });
+      if (unserved !== undefined) expect((await unserved).slice(1)).toEqual(['stall', 9, 'no route to it']);
+      const [summary] = await server.summaries();
+      expect(summary).toMatchObject({ waitingPages: 1, waiting: [{ page: 9, reason: 'no route to it' }] });
+      expect(summary!.failedReads).toBeGreaterThan(2);
+      failing = false;
+      expect(await read).toEqual(patterns(9, 1));
+      // Not faster than it makes sense.
+      expect(source.reads).toBeLessThan(40);
+    },
+  );
+
   it('drains what is slow, and says who is left when it cannot', async () => {
     const server = await serverOf({ source: slow(20, sizeBytes), faultAround: 16 });
     using client = await new Client(PAGES).attach(server);
