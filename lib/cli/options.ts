@@ -1,6 +1,7 @@
 // Parsers of option values: a wrong one is a usage error that says what would be right.
 import { readFileSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
+import { UffdError, messageOf } from '../errors.js';
 import type { DialectChoice } from './serving.js';
 
 export function wholeNumber(least: number, most: number): (text: string) => number {
@@ -46,12 +47,16 @@ export function duration(text: string): number {
   return milliseconds;
 }
 
+/** `0,1`, `0-3`, `0-1,4`: the list format of cpuset(7). */
 export function cpuList(text: string): number[] {
-  if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('Give CPU numbers such as 0,1.');
-  const numbers = text.split(',').map(Number);
+  if (!/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(text)) throw new InvalidArgumentError('Give CPU numbers such as 0,1 or 0-3.');
   const last = lastCpu();
-  if (Math.max(...numbers) > last) throw new InvalidArgumentError(`This machine has CPUs from 0 to ${last}.`);
-  return numbers;
+  return text.split(',').flatMap((range) => {
+    const [first, end = first] = range.split('-').map(Number) as [number, number?];
+    if (Math.max(first, end) > last) throw new InvalidArgumentError(`This machine has CPUs from 0 to ${last}.`);
+    if (end < first) throw new InvalidArgumentError(`${range} goes down: give the lower number first.`);
+    return Array.from({ length: end - first + 1 }, (_, i) => first + i);
+  });
 }
 
 /** The highest number a CPU can have, also one that is offline; what may not be used is the kernel's to refuse. */
@@ -87,4 +92,17 @@ function patternOf(text: string): RegExp {
   } catch {
     throw new InvalidArgumentError('Give a part of a name, or a regular expression.');
   }
+}
+
+/** What goes wrong with an option's value later on says which option it was. @throws UffdError ERR_INVALID_ARGUMENT */
+export function naming<T>(option: string, use: () => T): T {
+  try {
+    return use();
+  } catch (error) {
+    throw named(option, error);
+  }
+}
+
+export function named(option: string, error: unknown): UffdError {
+  return new UffdError('ERR_INVALID_ARGUMENT', `${option}: ${messageOf(error)}`, { cause: error });
 }

@@ -1,6 +1,6 @@
 // What `uffd serve` says: a line for each change of state, as text or as JSON.
-import { closeSync, writeSync } from 'node:fs';
-import { UffdError, messageOf } from '../errors.js';
+import { closeSync, fstatSync, writeSync } from 'node:fs';
+import { naming } from './options.js';
 
 export type ServeEvent = { event: string } & Record<string, unknown>;
 
@@ -15,7 +15,7 @@ export class ServeLog {
 
   /** JSON goes to stdout, where scripts look; text goes to stderr, but for the line that says it is listening. */
   say(event: ServeEvent): void {
-    if (this.#json) process.stdout.write(`${JSON.stringify(event)}\n`);
+    if (this.#json) process.stdout.write(`${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`);
     else if (event.event === 'listening') process.stdout.write(`${text(event)}\n`);
     else if (!this.#quiet) process.stderr.write(`uffd serve: ${text(event)}\n`);
   }
@@ -28,10 +28,13 @@ function text({ event, ...details }: ServeEvent): string {
 
 /** Tells a supervisor that we are listening: a line on a descriptor it gave us, which is closed unless it is a standard one. */
 export function reportReady(fd: number): void {
-  try {
+  naming(`--ready-fd ${fd}`, () => {
     writeSync(fd, 'ready\n');
     if (fd > 2) closeSync(fd);
-  } catch (error) {
-    throw new UffdError('ERR_INVALID_ARGUMENT', `--ready-fd ${fd}: ${messageOf(error)}`, { cause: error });
-  }
+  });
+}
+
+/** Before anybody can come. @throws UffdError ERR_INVALID_ARGUMENT */
+export function checkReady(fd: number): void {
+  naming(`--ready-fd ${fd}`, () => fstatSync(fd));
 }

@@ -1,4 +1,6 @@
 // What one `uffd serve` process serves: a fault server for each snapshot, a listener for each socket.
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { UffdError, messageOf } from '../errors.js';
 import { FaultServer, type FaultServerOptions } from '../server/fault-server.js';
 import type { Address } from '../observe/endpoint.js';
@@ -50,6 +52,10 @@ export function snapshotsOf(
   wrong: (problem: string) => never,
 ): Snapshot[] {
   const bySnapshot = new Map<string, string[]>();
+  const pair = file === undefined ? undefined : sockets.find(namesSnapshot);
+  if (pair !== undefined) {
+    wrong(`--socket ${pair} has a snapshot of its own: give the other one as --socket PATH=${file!} too`);
+  }
   if (file !== undefined) bySnapshot.set(file, [...sockets]);
   for (const pair of file === undefined ? sockets : []) {
     const at = pair.indexOf('=');
@@ -59,9 +65,12 @@ export function snapshotsOf(
     const path = pair.slice(at + 1);
     bySnapshot.set(path, [...(bySnapshot.get(path) ?? []), pair.slice(0, at)]);
   }
+  const all = Array.from(bySnapshot.values()).flat();
+  const twice = all.find((socket, i) => all.findIndex((other) => isSame(socket, other)) < i);
+  if (twice !== undefined) wrong(`--socket ${twice} is given twice: two snapshots need two sockets`);
   const isClone = (socket: string) => dialectOf(socket, dialects) === 'clones';
   for (const { socket } of dialects) {
-    if (socket === undefined || Array.from(bySnapshot.values()).flat().includes(socket)) continue;
+    if (socket === undefined || all.some((other) => isSame(socket, other))) continue;
     wrong(`--dialect ${socket}=...: there is no --socket ${socket}`);
   }
   return Array.from(bySnapshot)
@@ -73,8 +82,20 @@ export function snapshotsOf(
 }
 
 function dialectOf(socket: string, dialects: readonly DialectChoice[]): DialectChoice['dialect'] {
-  const named = dialects.findLast((choice) => choice.socket === socket);
+  const named = dialects.findLast((choice) => choice.socket !== undefined && isSame(choice.socket, socket));
   return (named ?? dialects.findLast((choice) => choice.socket === undefined))?.dialect ?? 'auto';
+}
+
+/** A path may have a = in it too. */
+function namesSnapshot(socket: string): boolean {
+  const at = socket.indexOf('=');
+  const snapshot = socket.slice(at + 1);
+  return at > 0 && (isUrl(snapshot) || existsSync(snapshot));
+}
+
+/** However they are written. */
+function isSame(path: string, other: string): boolean {
+  return resolve(path) === resolve(other);
 }
 
 export interface Served {

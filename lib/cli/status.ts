@@ -10,6 +10,9 @@ interface SessionStatus {
   readonly filledPages: number;
   readonly waiting: number;
   readonly reason?: string;
+  readonly pid?: number;
+  readonly sharedBytes?: number;
+  readonly privateBytes?: number;
 }
 
 export async function showStatus({ socket, json }: { socket: readonly string[]; json: boolean }): Promise<number> {
@@ -25,9 +28,14 @@ export async function showStatus({ socket, json }: { socket: readonly string[]; 
 function text(path: string, status: Record<string, unknown>): string {
   const { pid, file, sizeBytes, sessionCount } = status;
   const lines = (status['sessions'] as SessionStatus[]).map(
-    ({ session, pages, faults, filledPages, waiting, reason }) => {
+    ({ session, pid, pages, faults, filledPages, waiting, reason, sharedBytes, privateBytes }) => {
+      const who = pid === undefined ? '' : ` (process ${pid})`;
       const why = reason === undefined ? '' : ` (${reason})`;
-      return `  session ${session}: ${filledPages} of ${pages} pages filled, ${faults} faults, ${waiting} waiting${why}\n`;
+      const memory =
+        sharedBytes === undefined
+          ? `${filledPages} of ${pages} pages filled`
+          : `${sharedBytes} bytes shared, ${privateBytes ?? 0} of its own`;
+      return `  session ${session}${who}: ${memory}, ${faults} faults, ${waiting} waiting${why}\n`;
     },
   );
   for (const session of (status['silent'] as number[] | undefined) ?? [])

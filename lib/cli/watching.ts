@@ -1,12 +1,12 @@
 // `--metrics ADDR` and `--trace FILE`: what can be seen of a server while it serves.
 import { type WriteStream, createWriteStream } from 'node:fs';
 import { once } from 'node:events';
-import { UffdError, messageOf } from '../errors.js';
 import { type Address, MetricsEndpoint } from '../observe/endpoint.js';
 import { exposition } from '../observe/exposition.js';
 import { ServerMetrics, merged, processFamilies } from '../observe/metrics.js';
 import type { FaultServer } from '../server/fault-server.js';
 import type { HandoffListener } from '../transports/handoff-listener.js';
+import { named } from './options.js';
 import type { ServeLog } from './serve-log.js';
 import type { Served } from './serving.js';
 
@@ -37,7 +37,7 @@ export class Metrics {
       });
       return new Metrics(endpoint, byServer);
     } catch (error) {
-      throw new UffdError('ERR_INVALID_ARGUMENT', `--metrics: ${messageOf(error)}`, { cause: error });
+      throw named('--metrics', error);
     }
   }
 
@@ -73,10 +73,12 @@ export class TraceWriter {
     });
   }
 
-  /** @throws the errors of open(2) */
+  /** @throws UffdError ERR_INVALID_ARGUMENT when the file cannot be opened */
   static async start(servers: readonly FaultServer[], path: string, log: ServeLog): Promise<TraceWriter> {
     const stream = createWriteStream(path);
-    await once(stream, 'open');
+    await once(stream, 'open').catch((error: unknown) => {
+      throw named('--trace', error);
+    });
     return new TraceWriter(servers, stream, log);
   }
 

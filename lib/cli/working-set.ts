@@ -5,7 +5,15 @@ import { messageOf } from '../errors.js';
 import type { FaultServer } from '../server/fault-server.js';
 import type { WorkingSet } from '../server/working-set.js';
 import { type SnapshotDigest, digestOf } from '../sources/digest.js';
-import { checkBelongs, checkSize, readWorkingSet, writeWorkingSet } from '../sources/working-set-file.js';
+import {
+  type RecordedWorkingSet,
+  checkBelongs,
+  checkSize,
+  readWorkingSet,
+  writeWorkingSet,
+} from '../sources/working-set-file.js';
+import type { HandoffListener } from '../transports/handoff-listener.js';
+import { naming } from './options.js';
 import type { ServeLog } from './serve-log.js';
 
 const WRITE_EVERY_MS = 5000;
@@ -31,9 +39,8 @@ export async function prepareWorkingSets(
   { record, replay }: WorkingSetOptions,
   log: ServeLog,
 ): Promise<PreparedWorkingSets> {
-  if (record !== undefined) accessSync(dirname(record), constants.W_OK | constants.X_OK);
-  const replayed = replay === undefined ? undefined : readWorkingSet(replay);
-  const recorded = record !== undefined && existsSync(record) ? readWorkingSet(record) : undefined;
+  const replayed = replay === undefined ? undefined : naming('--replay', () => readWorkingSet(replay));
+  const recorded = record === undefined ? undefined : naming('--record', () => earlierIn(record));
   const { size } = statSync(file);
   if (replayed !== undefined) checkSize(replay!, replayed, size);
   if (recorded !== undefined) checkSize(record!, recorded, size);
@@ -49,6 +56,11 @@ export async function prepareWorkingSets(
     ...(replayed !== undefined && { replay: replayed.workingSet }),
     ...(recorded !== undefined && { earlier: recorded.workingSet }),
   };
+}
+
+function earlierIn(record: string): RecordedWorkingSet | undefined {
+  accessSync(dirname(record), constants.W_OK | constants.X_OK);
+  return existsSync(record) ? readWorkingSet(record) : undefined;
 }
 
 /** Writes what is recorded to the file, whenever there is more of it. */
@@ -89,4 +101,19 @@ export class RecordWriter {
     clearInterval(this.#timer);
     this.write();
   }
+}
+
+/** A working set is of pages of one size: of clients with other pages nothing is recorded, and to them nothing is brought. */
+export function warnOfPageSize(
+  listener: HandoffListener,
+  log: ServeLog,
+  option: '--record' | '--replay',
+  workingSet: () => WorkingSet | undefined,
+): void {
+  listener.on('session', (session, { pid }, _, { pageSize }) => {
+    const recorded = workingSet()?.pageSize ?? pageSize;
+    if (recorded === pageSize) return;
+    const reason = `${option} does nothing for this client: its pages have ${pageSize} bytes, the recorded ones ${recorded}`;
+    log.say({ event: 'warning', reason, session, pid });
+  });
 }

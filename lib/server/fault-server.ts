@@ -1,6 +1,6 @@
 // The fault server: sessions come and go, serving workers answer, this thread only keeps the books.
 import { EventEmitter, once } from 'node:events';
-import { UffdError, checked } from '../errors.js';
+import { UffdError, checked, errnoName } from '../errors.js';
 import type { FillWay } from '../memory/kinds/kind.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
 import { native } from '../native/load.js';
@@ -30,6 +30,8 @@ import type { WorkingSet } from './working-set.js';
 export type { Attachment, FaultServerOptions, ServerEvents } from './fault-server-options.js';
 
 const SIGKILL = 9;
+const EPERM = -1;
+const ESRCH = -3;
 
 /** Serves page faults in worker threads. `await FaultServer.start(...)`, then `attach` or a listener of transports. */
 export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisposable {
@@ -44,6 +46,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   readonly #startWorker: () => Promise<void>;
   readonly #held: HeldWorkers;
   #draining = false;
+  #sourceFailed = false;
   #ref = true;
   #closing: Promise<void> | undefined;
 
@@ -251,7 +254,8 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
         this.#unserved(message);
         break;
       case 'source-failed':
-        this.emit('source-failed', message.reason);
+        if (!this.#sourceFailed) this.emit('source-failed', message.reason);
+        this.#sourceFailed = true;
         break;
       case 'stats':
         this.#statsRequests.answered(message.request, message.sessions);
@@ -273,18 +277,24 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   }
 
   #unserved({ session, action, page, reason }: Extract<FromServing, { type: 'unserved' }>): void {
-    let detail = reason;
-    if (action === 'kill') {
-      const pidfd = this.#sessions.get(session)?.pidfd ?? -1;
-      const error = pidfd < 0 ? -9 : native().sendSignal(pidfd, SIGKILL);
-      if (error < 0) detail = `${reason}; the client could not be killed (errno ${-error})`;
-    }
-    this.emit('unserved', session, action, page, detail);
+    const attached = action === 'kill' ? this.#sessions.get(session) : undefined;
+    const problem = attached && killProblem(attached.pidfd);
+    if (problem === undefined) this.emit('unserved', session, action, page, reason);
+    else this.emit('unserved', session, 'stall', page, `${reason}; the client could not be killed: ${problem}`);
   }
 
   #workerFailed(error: Error): void {
     if (this.#closing === undefined) this.emit('error', error);
   }
+}
+
+/** Kills the process, if it is not dead already; why that cannot be done. */
+function killProblem(pidfd: number): string | undefined {
+  if (pidfd < 0) return 'there is no pidfd of it';
+  const error = native().sendSignal(pidfd, SIGKILL);
+  if (error >= 0 || error === ESRCH) return undefined;
+  if (error === EPERM) return 'EPERM; the server needs the same user, or CAP_KILL';
+  return errnoName(error)[0];
 }
 
 function ownDescriptor(of: { readonly fd: number } | number): number {

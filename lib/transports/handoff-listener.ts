@@ -5,7 +5,7 @@ import { UffdError, messageOf } from '../errors.js';
 import type { NativeFdWatcher, NativeUnixSocket } from '../native/contract.js';
 import { native } from '../native/load.js';
 import { inRange } from '../server/fault-server-options.js';
-import type { FaultServer } from '../server/fault-server.js';
+import type { Attachment, FaultServer } from '../server/fault-server.js';
 import { type ClonesBacking, attachmentFrom } from './attachment.js';
 import { CLONES_GREETING, type CloneMemory, cloneMemory } from './clones.js';
 import { Connection } from './connection.js';
@@ -35,7 +35,12 @@ export interface ListenerOptions {
 /** The events of a `HandoffListener`, each with its arguments. */
 export interface ListenerEvents {
   /** A client's memory is being served. */
-  session: [session: number, peer: { pid: number; uid: number }, dialect: Dialect];
+  session: [
+    session: number,
+    peer: { pid: number; uid: number },
+    dialect: Dialect,
+    memory: { kind: Attachment['kind']; pageSize: number },
+  ];
   /** A client was turned away, before anything of it was accepted. */
   refused: [reason: string, peer: { pid: number; uid: number } | undefined];
   error: [Error];
@@ -52,6 +57,7 @@ interface Client {
   readonly pidfd: number;
   readonly pid: number;
   readonly regions: readonly { readonly start: bigint; readonly size: number }[];
+  readonly memory: { readonly kind: Attachment['kind']; readonly pageSize: number };
   watcher?: NativeFdWatcher;
 }
 
@@ -153,7 +159,8 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
       });
       const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd, pid: peer.pid });
       const { pid, pidfd } = peer;
-      accepted = [session, { connection, dialect, pidfd, pid, regions: attachment.regions }];
+      const { regions, kind, pageSize } = attachment;
+      accepted = [session, { connection, dialect, pidfd, pid, regions, memory: { kind, pageSize } }];
     } catch (error) {
       this.#refuse(connection, descriptors, peer, messageOf(error));
     } finally {
@@ -170,16 +177,19 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
     const told = await statusOf({
       server: this.#server,
       about: this.#options.about,
-      memoryOfClone: (session) => this.#memoryOfClone(session),
+      clientOf: (session) => this.#clientOf(session),
     });
     clearTimeout(late);
     connection.send(`${JSON.stringify(told)}\n`);
     connection.close();
   }
 
-  async #memoryOfClone(session: number): Promise<CloneMemory | undefined> {
+  /** What the status has of it beside what it was served; of one that came to another listener nothing. */
+  async #clientOf(session: number): Promise<({ pid: number } & Partial<CloneMemory>) | undefined> {
     const client = this.#clients.get(session);
-    return client?.dialect === 'clones' ? cloneMemory(client.pid, client.regions) : undefined;
+    if (client === undefined) return undefined;
+    const { pid, dialect, regions } = client;
+    return { pid, ...(dialect === 'clones' && (await cloneMemory(pid, regions))) };
   }
 
   #checkPeer(uid: number): void {
@@ -214,7 +224,7 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
         orphan();
       });
     }
-    this.emit('session', session, { pid: peer.pid, uid: peer.uid }, dialect);
+    this.emit('session', session, { pid: peer.pid, uid: peer.uid }, dialect, client.memory);
   }
 
   #refuse(

@@ -1,7 +1,6 @@
 // What `uffd serve --status` is told: who is served, and how far each is.
 import type { FaultServer } from '../server/fault-server.js';
 import { sessionsWithoutAnswer } from '../server/stats-requests.js';
-import type { CloneMemory } from './clones.js';
 
 /** In one answer, which has to fit into the socket's buffer. */
 const MAX_SESSIONS_TOLD = 256;
@@ -9,11 +8,11 @@ const MAX_SESSIONS_TOLD = 256;
 export interface StatusSubject {
   readonly server: FaultServer;
   readonly about: Readonly<Record<string, unknown>> | undefined;
-  /** Of a session that is a clone. */
-  readonly memoryOfClone: (session: number) => Promise<CloneMemory | undefined>;
+  /** What is known of the client of a session. */
+  readonly clientOf: (session: number) => Promise<object | undefined>;
 }
 
-export async function statusOf({ server, about, memoryOfClone }: StatusSubject): Promise<object> {
+export async function statusOf({ server, about, clientOf }: StatusSubject): Promise<object> {
   const summaries = await server.summaries();
   const sessions = [];
   for (const { waiting, waitingPages, ...rest } of summaries.slice(0, MAX_SESSIONS_TOLD)) {
@@ -21,7 +20,7 @@ export async function statusOf({ server, about, memoryOfClone }: StatusSubject):
       ...rest,
       waiting: waitingPages,
       ...(waiting[0] !== undefined && { reason: waiting[0].reason }),
-      ...(await memoryOfClone(rest.session)),
+      ...(await clientOf(rest.session)),
     });
   }
   const all = server.sessions;

@@ -86,6 +86,26 @@ describe('record and replay', () => {
     expect(recorded(record).extents).toEqual([0, PAGES]);
   });
 
+  it('of a client with pages of another size nothing is recorded, and nothing is brought to it: a warning each', async () => {
+    const path = at('other-pages');
+    writeFileSync(path, JSON.stringify({ ...recorded(record), pageSize: 8192, extents: [0, 1] }));
+    const options = ['--record', path, '--replay', path];
+    const serve = await Serve.start(snapshot, at('other-pages.sock'), ...options);
+    const { values } = await session(serve, 'all');
+    expect(values).toEqual(content);
+    const { session: number, pid, pageSize } = await serve.event('session');
+    expect(pageSize).toBe(4096);
+    const warnings = serve.events.filter(({ event }) => event === 'warning');
+    expect(warnings.map(({ reason }) => reason)).toEqual(
+      ['--replay', '--record'].map(
+        (option) => `${option} does nothing for this client: its pages have 4096 bytes, the recorded ones 8192`,
+      ),
+    );
+    for (const warning of warnings) expect(warning).toMatchObject({ session: number, pid });
+    expect(await serve.stop()).toBe(0);
+    expect(recorded(path)).toMatchObject({ pageSize: 8192, extents: [0, 1] });
+  });
+
   it('a server that is killed has written what was recorded until the session ended', async () => {
     const path = at('killed-record');
     const serve = await Serve.start(snapshot, at('4.sock'), '--record', path);

@@ -111,7 +111,9 @@ describe('--status', () => {
       sessions: [{ session: 1, pages: PAGES, faults: PAGES, filledPages: PAGES, waiting: 0 }],
     });
     const text = await uffd(['serve', '--status', '--socket', serve.socket]);
-    expect(text.stdout).toMatch(/serves .*snapshot, 262144 bytes, to 1 client\n {2}session 1: 64 of 64 pages filled/);
+    expect(text.stdout).toMatch(
+      /serves .*snapshot, 262144 bytes, to 1 client\n {2}session 1 \(process \d+\): 64 of 64 pages filled/,
+    );
     expect(serve.events.filter(({ event }) => event === 'refused')).toEqual([]);
     process.kill(pid as number, 'SIGKILL');
     await ended;

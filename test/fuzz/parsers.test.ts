@@ -82,8 +82,8 @@ const targets: readonly Target[] = [
     name: 'what the kernel says of mappings',
     seeds: smaps,
     parse: (bytes) => {
-      const { sharedBytes, privateBytes } = cloneMemoryOf(bytes.toString('latin1'), [{ start: 0n, size: 2 ** 48 }]);
-      expect(Number.isFinite(sharedBytes) && Number.isFinite(privateBytes)).toBe(true);
+      const told = cloneMemoryOf(bytes.toString('latin1'), [{ start: 0n, size: 2 ** 48 }]);
+      for (const value of Object.values(told ?? {})) expect(Number.isFinite(value)).toBe(true);
     },
     codes: [],
   },

@@ -1,9 +1,10 @@
 // `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
 import { pageSize } from '../../memory/page-size.js';
-import type { FaultServer } from '../../server/fault-server.js';
+import type { FaultServer, FaultServerOptions } from '../../server/fault-server.js';
 import type { SourceSpec } from '../../server/page-source.js';
 import { type Backing, fillBacking } from '../../sources/backing.js';
+import type { SnapshotDigest } from '../../sources/digest.js';
 import { fileSource } from '../../sources/file.js';
 import { httpSource } from '../../sources/http.js';
 import { isUrl } from '../../sources/url.js';
@@ -12,7 +13,7 @@ import type { HandoffListener } from '../../transports/handoff-listener.js';
 import { ExitCode, endInTime, onStopRequest } from '../exit.js';
 import { address, cpuList, dialectChoice, duration, wholeNumber } from '../options.js';
 import { type Progress, progressBar } from '../progress.js';
-import { ServeLog, reportReady } from '../serve-log.js';
+import { ServeLog, checkReady, reportReady } from '../serve-log.js';
 import {
   type DialectChoice,
   type Served,
@@ -23,7 +24,7 @@ import {
 } from '../serving.js';
 import { showStatus } from '../status.js';
 import { Metrics, TraceWriter } from '../watching.js';
-import { RecordWriter, type WorkingSetOptions, prepareWorkingSets } from '../working-set.js';
+import { RecordWriter, type WorkingSetOptions, prepareWorkingSets, warnOfPageSize } from '../working-set.js';
 
 interface ServeOptions extends ServingOptions, WorkingSetOptions {
   socket: string[];
@@ -103,7 +104,7 @@ export function addServe(program: Command): void {
     )
     .option('--allow-uid <uid>', 'let this user connect, beside root and our own (repeatable)', collectUid, [])
     .option('--spin <us>', 'poll so many microseconds before sleeping', wholeNumber(0, 1_000_000), 0)
-    .option('--cpus <list>', 'CPUs of the serving threads, e.g. 0,1', cpuList, [])
+    .option('--cpus <list>', 'CPUs of the serving threads, e.g. 0,1 or 0-3', cpuList, [])
     .option('--ready-fd <fd>', 'write a line to this descriptor when listening', wholeNumber(0, 2 ** 20))
     .option('--exit-on-stdin-close', 'end when standard input ends, as with SIGTERM', false)
     .option('--json', 'one JSON object a line on stdout', false)
@@ -137,6 +138,9 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
   const log = new ServeLog(options.json, options.quiet);
   const serving = new Serving();
   const closing: (() => void | Promise<void>)[] = [];
+  const pids: Pids = new Map();
+  const { readyFd } = options;
+  if (readyFd !== undefined) checkReady(readyFd);
   let status: number = ExitCode.failed;
   try {
     const places = [];
@@ -145,23 +149,28 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
       const served = clones
         ? await startClones(serving, path, options, log)
         : await serving.start(path, await sourceOf(path), options, sets.options);
+      const { replay } = sets.options;
       if (options.record !== undefined && sets.snapshot !== undefined) {
         const writer = new RecordWriter(served.server, options.record, sets.snapshot, log);
         closing.push(() => {
           writer.close();
         });
       }
-      reportServer(served.server, log, () => {
+      reportServer(served.server, log, pids, () => {
         serving.stopListening();
       });
-      places.push(...sockets.map((socket) => ({ served, socket })));
+      places.push(...sockets.map((socket) => ({ served, socket, replay })));
     }
     const metrics = await watch(serving, options, log, closing);
     // Nobody can come before all is ready, nor before a signal means to complete them.
     const stopped = stopRequest(options.exitOnStdinClose, serving);
-    for (const { served, socket } of places) {
+    for (const { served, socket, replay } of places) {
       const listener = serving.listen(served, socket, options);
-      reportListener(listener, log);
+      reportListener(listener, log, pids);
+      if (replay !== undefined || options.record !== undefined) {
+        warnOfPageSize(listener, log, '--replay', () => replay);
+        warnOfPageSize(listener, log, '--record', () => served.server.workingSet());
+      }
       metrics?.watch(served.server, listener);
     }
     for (const { listener, file, source } of serving.all()) {
@@ -170,7 +179,7 @@ async function serve(snapshots: readonly Snapshot[], options: ServeOptions): Pro
     for (const { source } of serving.served) {
       if (source.warning !== undefined) log.say({ event: 'warning', reason: source.warning });
     }
-    if (options.readyFd !== undefined) reportReady(options.readyFd);
+    if (readyFd !== undefined) reportReady(readyFd);
     await stopped;
     serving.stopListening();
     status = await drain(serving, options.drainTimeout, log);
@@ -223,7 +232,11 @@ async function watch(
   return metrics;
 }
 
-async function workingSets(file: string, options: ServeOptions, log: ServeLog) {
+async function workingSets(
+  file: string,
+  options: ServeOptions,
+  log: ServeLog,
+): Promise<{ options: Pick<FaultServerOptions, 'record' | 'replay'>; snapshot: SnapshotDigest | undefined }> {
   const { record, replay } = options;
   if (record === undefined && replay === undefined) return { options: {}, snapshot: undefined };
   const prepared = await prepareWorkingSets(file, { record, replay }, log);
@@ -270,31 +283,36 @@ async function drain(serving: Serving, timeoutMs: number, log: ServeLog): Promis
   return ExitCode.failed;
 }
 
-function reportListener(listener: HandoffListener, log: ServeLog): void {
-  listener.on('session', (session, { pid, uid }, dialect) => {
-    log.say({ event: 'session', session, pid, uid, dialect });
+/** Of the sessions there are: what happens to one is told with its process, which is what an operator can act on. */
+type Pids = Map<number, number>;
+
+function reportListener(listener: HandoffListener, log: ServeLog, pids: Pids): void {
+  listener.on('session', (session, { pid, uid }, dialect, { kind, pageSize }) => {
+    pids.set(session, pid);
+    log.say({ event: 'session', session, pid, uid, dialect, kind, pageSize });
   });
   listener.on('refused', (reason, peer) => {
     log.say({ event: 'refused', reason, ...peer });
   });
 }
 
-function reportServer(server: FaultServer, log: ServeLog, stopListening: () => void): void {
+function reportServer(server: FaultServer, log: ServeLog, pids: Pids, stopListening: () => void): void {
   server.on('parked', (session, reason) => {
-    log.say({ event: 'parked', session, reason });
+    log.say({ event: 'parked', session, pid: pids.get(session), reason });
   });
   server.on('held', (sessions, moved, reason) => {
     for (const session of sessions) log.say({ event: 'held', session, moved, ...(reason !== undefined && { reason }) });
   });
   server.on('unserved', (session, action, page, reason) => {
-    log.say({ event: 'unserved', session, action, page, reason });
+    log.say({ event: 'unserved', session, pid: pids.get(session), action, page, reason });
   });
   server.on('source-failed', (reason) => {
     log.say({ event: 'source-failed', reason });
   });
   server.on('detached', (session, why, stats) => {
     const { faults, filledPages } = stats;
-    log.say({ event: 'detached', session, why, faults, filledPages, stats });
+    log.say({ event: 'detached', session, pid: pids.get(session), why, faults, filledPages, stats });
+    pids.delete(session);
   });
   server.on('error', (error) => {
     log.say({ event: 'error', reason: error.message });
