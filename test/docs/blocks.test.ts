@@ -41,6 +41,7 @@ describe('commands', () => {
       ],
       ['docs/kernel-lab.md', 'changes the host', expect.stringMatching(/^apt-get install .*libelf-dev /) as string],
       ['docs/operations.md', 'needs Firecracker', expect.stringMatching(/^uffd serve /) as string],
+      ['docs/operations.md', 'needs Firecracker', expect.stringMatching(/^mkdir -p /) as string],
     ]);
   });
 
@@ -61,7 +62,7 @@ describe('commands', () => {
   });
 
   test('every option that is named exists', () => {
-    const others = new Set(['--device', '--cap-add', '--user', '--no-install-recommends']);
+    const others = new Set(['--device', '--cap-add', '--user', '--no-install-recommends', '--bind']);
     const uffd = join(root, 'dist/cli/main.js');
     const help = readdirSync(join(root, 'dist/cli/commands'))
       .filter((name) => name.endsWith('.js'))

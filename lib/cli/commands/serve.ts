@@ -112,7 +112,8 @@ export function addServe(program: Command): void {
     .addHelpText(
       'after',
       '\nSIGTERM and SIGINT complete every client (fill, unregister, wake) and exit 0, or 1 at --drain-timeout.' +
-        '\nA second signal ends at once.',
+        '\nA second signal ends at once. A time is 500ms, 10s or 2m; a number alone is seconds.' +
+        '\n\nThe line that says it listens goes to stdout, the log to stderr; with --json everything goes to stdout.',
     )
     .action(async (file: string | undefined, options: ServeOptions, command: Command) => {
       // A page that came along would be recorded too, and brought to everybody ever after.
