@@ -1,6 +1,7 @@
 // Two reports beside each other: what changed from one kernel, host or user to the next.
 import * as v from 'valibot';
 import { UffdError } from '../errors.js';
+import { schemaIssue } from '../schema-issue.js';
 import { type ProbeReport, type ProbeReportEntry, REPORT_SCHEMA } from './report.js';
 
 export interface Difference {
@@ -47,10 +48,6 @@ export function parseReport(text: string, name: string): ProbeReport {
   }
   const result = v.safeParse(report, parsed);
   if (result.success) return parsed as ProbeReport;
-  const [issue] = result.issues;
-  const where = v.getDotPath(issue) ?? 'the whole';
-  throw new UffdError(
-    'ERR_INVALID_ARGUMENT',
-    `${name} is not a report of uffd probe --json: ${where}: ${issue.message}`,
-  );
+  const problem = schemaIssue(result.issues);
+  throw new UffdError('ERR_INVALID_ARGUMENT', `${name} is not a report of uffd probe --json: ${problem}`);
 }

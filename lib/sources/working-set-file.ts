@@ -2,6 +2,7 @@
 import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { UffdError } from '../errors.js';
+import { schemaIssue } from '../schema-issue.js';
 import type { WorkingSet } from '../server/working-set.js';
 import type { SnapshotDigest } from './digest.js';
 
@@ -49,10 +50,7 @@ export function parseWorkingSet(text: string, path: string): RecordedWorkingSet 
     throw refusal(path, 'is no working set: it is not JSON');
   }
   const parsed = v.safeParse(schema, json);
-  if (!parsed.success) {
-    const [issue] = parsed.issues;
-    throw refusal(path, `is no working set: ${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`);
-  }
+  if (!parsed.success) throw refusal(path, `is no working set: ${schemaIssue(parsed.issues)}`);
   const { snapshot, pageSize, extents } = parsed.output;
   const problem = extentsProblem(extents, Math.ceil(snapshot.sizeBytes / pageSize));
   if (problem !== undefined) throw refusal(path, `is no working set: ${problem}`);

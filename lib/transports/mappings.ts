@@ -1,6 +1,7 @@
 // The mappings a client sends: JSON from outside, hostile until checked.
 import * as v from 'valibot';
 import { UffdError } from '../errors.js';
+import { schemaIssue } from '../schema-issue.js';
 
 /** A mapping as it travels: docs/handoff-protocol.md. */
 export interface WireMapping {
@@ -47,8 +48,7 @@ export function parseMappings(text: string): WireMapping[] {
   }
   const parsed = v.safeParse(schema, json);
   if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  return refuse(`the handshake is not an array of mappings: ${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`);
+  return refuse(`the handshake is not an array of mappings: ${schemaIssue(parsed.issues)}`);
 }
 
 /**

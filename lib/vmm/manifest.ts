@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { UffdError, messageOf } from '../errors.js';
+import { schemaIssue } from '../schema-issue.js';
 
 export const FORMAT = 'uffd-vmm-snapshot';
 export const VERSION = 1;
@@ -79,8 +80,7 @@ function parsed<Schema extends typeof guestSchema | typeof manifestSchema>(
   if (sha256 !== hashOf(manifest)) throw invalid('its manifest has been changed: the hash in it is another');
   const result = v.safeParse(schema, manifest);
   if (result.success) return result.output;
-  const [issue] = result.issues;
-  throw invalid(`its manifest is wrong: ${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`);
+  throw invalid(`its manifest is wrong: ${schemaIssue(result.issues)}`);
 }
 
 export function invalid(reason: string): UffdError {
