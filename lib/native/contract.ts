@@ -124,7 +124,9 @@ export const QueueControl = {
   secondCall: 7,
   /** `Held`. */
   held: 8,
-  fields: 9,
+  /** Not 0: giving the last answers took longer than a second. */
+  tookLong: 9,
+  fields: 10,
 } as const;
 
 /** Says whether what a thread serves is taken away while it is in a call: native/os/call_watch.h. */

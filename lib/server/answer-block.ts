@@ -91,6 +91,14 @@ export class AnswerBlock {
     this.heldRows++;
   }
 
+  /** Whom bytes were shown where the source has them. */
+  sessionsOfHeldRows(): Session[] {
+    const shown = new Set<Session>();
+    for (let row = 0; row < this.count; row++)
+      if (this.held(row) && this.result(row) > 0) shown.add(this.sessions[row]!);
+    return [...shown];
+  }
+
   /** Whether the bytes of the row are where the source has them: they can be gone by the time it is given. */
   held(row: number): boolean {
     return this.fromSource[row] === FromSource.held;

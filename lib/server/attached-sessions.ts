@@ -1,7 +1,7 @@
 // What the main thread knows of every session: which worker has it, and what it takes to give it to another one.
 import { EventEmitter } from 'node:events';
 import { fstatSync } from 'node:fs';
-import { KernelError, UffdError } from '../errors.js';
+import { KernelError, UffdError, messageOf } from '../errors.js';
 import { native } from '../native/load.js';
 import type { AttachMessage, FromServing } from './messages.js';
 import type { WorkerHandle } from './worker-handle.js';
@@ -15,6 +15,8 @@ export interface AttachedSession {
   readonly pidfd: number;
   /** Of its userfaultfd. */
   readonly ino: bigint;
+  /** Device and inode of the memory that is written to, if it is. */
+  readonly memory: string | undefined;
   readonly settled: { readonly resolve: () => void; readonly reject: (error: Error) => void };
   /** From the worker: its slot there, and the descriptor of its page states. Undefined until it has them. */
   place: { readonly slot: number; readonly states: number } | undefined;
@@ -68,9 +70,18 @@ export class AttachedSessions extends EventEmitter<{ over: [] }> {
         `the userfaultfd is that of session ${other}, which is served already`,
       );
     }
+    const memory = memoryOf(message);
+    for (const sessions of everywhere) sessions.#releaseThoseBefore(message, pid);
+    const same = [...everywhere].map((sessions) => sessions.#ofSameMemory(message, memory)).find((one) => one >= 0);
+    if (same !== undefined) {
+      close([message.userfaultfd, message.memory]);
+      throw new UffdError(
+        'ERR_HANDOFF_REFUSED',
+        `that part of the memory is filled for session ${same} already: what was written to it would be lost`,
+      );
+    }
     served.set(ino, message.session);
     everywhere.add(this);
-    for (const sessions of everywhere) sessions.#releaseThoseBefore(message, pid);
     worker.sessions++;
     await new Promise<void>((resolve, reject) => {
       const settled = { resolve, reject };
@@ -80,6 +91,7 @@ export class AttachedSessions extends EventEmitter<{ over: [] }> {
         pid,
         pidfd,
         ino,
+        memory,
         settled,
         place: undefined,
         parked: undefined,
@@ -143,16 +155,20 @@ export class AttachedSessions extends EventEmitter<{ over: [] }> {
 
   /**
    * Gives those sessions of a worker that is held to another one: as many as there are descriptors for, and none when the
-   * worker has come back. How many.
+   * worker has come back. How many, and what keeps the others.
    */
-  move(from: WorkerHandle, to: WorkerHandle, moving: readonly AttachedSession[]): number {
-    const copies = duplicates(moving);
+  move(
+    from: WorkerHandle,
+    to: WorkerHandle,
+    moving: readonly AttachedSession[],
+  ): { count: number; problem: string | undefined } {
+    const { copies, problem } = duplicates(moving);
     const all = new Set(moving.slice(0, copies.length));
     const kept = this.of(from).filter((session) => !all.has(session));
     const given = all.size === 0 ? undefined : from.take(kept.map(({ message }) => message.session));
     if (given === undefined) {
       for (const { userfaultfd, memory, states } of copies) close([userfaultfd, memory, states]);
-      return 0;
+      return { count: 0, problem };
     }
     for (const [i, attached] of [...all].entries()) {
       const { states, ...descriptors } = copies[i]!;
@@ -169,7 +185,7 @@ export class AttachedSessions extends EventEmitter<{ over: [] }> {
       to.send(attached.message);
       for (const type of told) to.send({ type, session: message.session });
     }
-    return all.size;
+    return { count: all.size, problem };
   }
 
   /** Memory of a process where it had other memory, whose connection it has closed: that one is no more. */
@@ -181,6 +197,18 @@ export class AttachedSessions extends EventEmitter<{ over: [] }> {
       );
       if (overlap) this.tell(session, 'release');
     }
+  }
+
+  /** Who has pages of that memory filled too: each of them would write over what the other one's client has written. */
+  #ofSameMemory({ regions }: AttachMessage, memory: string | undefined): number {
+    for (const [session, attached] of this.#all) {
+      if (memory === undefined || attached.memory !== memory || attached.told.length > 0) continue;
+      const overlap = attached.message.regions.some((one) =>
+        regions.some(({ offset, size }) => offset < one.offset + one.size && one.offset < offset + size),
+      );
+      if (overlap) return session;
+    }
+    return -1;
   }
 
   #remove(session: number, attached: AttachedSession): void {
@@ -208,19 +236,27 @@ function inodeOf({ userfaultfd, memory }: AttachMessage): bigint {
   }
 }
 
+/** A guest_memfd is that of one VM: it has no inode that could be told from others' on every kernel. */
+function memoryOf({ memory, resident, kind }: AttachMessage): string | undefined {
+  if (memory < 0 || resident || kind === 'guest_memfd') return undefined;
+  const { dev, ino } = fstatSync(memory, { bigint: true });
+  return `${dev}:${ino}`;
+}
+
 /** Of as many of them as there are descriptors for. */
-function duplicates(sessions: readonly AttachedSession[]): Copies[] {
-  const all: Copies[] = [];
+function duplicates(sessions: readonly AttachedSession[]): { copies: Copies[]; problem: string | undefined } {
+  const copies: Copies[] = [];
   try {
     for (const { message, place } of sessions) {
       const of = place?.states ?? message.moved?.states ?? -1;
       const [userfaultfd, memory, states] = duplicate([message.userfaultfd, message.memory, of]);
-      all.push({ userfaultfd: userfaultfd!, memory: memory!, states: states! });
+      copies.push({ userfaultfd: userfaultfd!, memory: memory!, states: states! });
     }
-  } catch {
+  } catch (error) {
     // The others stay where they are.
+    return { copies, problem: messageOf(error) };
   }
-  return all;
+  return { copies, problem: undefined };
 }
 
 function duplicate(fds: readonly number[]): number[] {

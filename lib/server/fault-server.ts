@@ -109,7 +109,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     checkAttachment(attachment);
     const userfaultfd = ownDescriptor(attachment.userfaultfd);
     const memory = attachment.memory === undefined ? -1 : ownDescriptor(attachment.memory);
-    const worker = await this.#held.next();
+    const worker = await this.#held.next(pid);
     if (this.#closing !== undefined) {
       for (const fd of [userfaultfd, memory]) if (fd >= 0) native().closeDetached(fd);
       throw new UffdError('ERR_CLOSED', 'the server is closed');

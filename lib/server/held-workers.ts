@@ -31,6 +31,7 @@ export class HeldWorkers {
   #started = 0;
   #starting: Promise<void> | undefined;
   #notBefore = 0;
+  readonly #toldBefore = new WeakMap<WorkerHandle, number>();
   #closed = false;
 
   constructor(parts: HeldWorkersParts) {
@@ -79,18 +80,36 @@ export class HeldWorkers {
     const trusted = free.filter(({ holders }) => holders.size === 0);
     const to = leastBusy(trusted.length > 0 || this.#mayStart ? trusted : free);
     if (to !== undefined) {
-      const count = sessions.move(from, to, others);
+      const { count, problem } = sessions.move(from, to, others);
       if (count > 0) moved(by, count);
+      if (problem !== undefined) this.#stay(from, by, `${others.length - count} sessions wait with it: ${problem}`);
     } else if (this.#mayStart) {
       void this.#start().catch((error: unknown) => {
         moved(by, 0, messageOf(error));
       });
+    } else {
+      this.#stay(from, by, `${others.length} sessions wait with it: all other workers are held, or were`);
     }
   }
 
-  /** The one that a new session is given to: there is always one, but all may be held. */
-  async next(): Promise<WorkerHandle> {
-    const { workers } = this.#parts;
+  /** Told once in a while. */
+  #stay(worker: WorkerHandle, by: readonly number[], reason: string): void {
+    const now = performance.now();
+    if (now < (this.#toldBefore.get(worker) ?? -Infinity) + AGAIN_MS) return;
+    this.#toldBefore.set(worker, now);
+    this.#parts.moved(by, 0, reason);
+  }
+
+  /**
+   * The one that a new session is given to: there is always one, but all may be held. A process that holds one has more of
+   * its sessions there, where they wait for it alone.
+   */
+  async next(pid: number | undefined): Promise<WorkerHandle> {
+    const { workers, sessions } = this.#parts;
+    const its = workers.find(
+      (worker) => pid !== undefined && worker.heldBy().some((of) => sessions.get(of)?.pid === pid),
+    );
+    if (its !== undefined) return its;
     if (this.#mayStart && !workers.some(({ available }) => available))
       await Promise.race([this.#start().catch(() => undefined), delay(START_MS, undefined, { ref: false })]);
     const available = workers.filter((worker) => worker.available);

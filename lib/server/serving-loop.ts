@@ -156,6 +156,7 @@ export class ServingLoop {
       if (this.#measures !== undefined && this.#answers.count > 0) this.#flush();
       this.#verify();
       const rows = this.#queue.answerAndWait(this.#answers.count, this.#timeout());
+      if (this.#queue.tookLong) this.#verifyGiven();
       this.#measures?.read();
       this.#trace?.read();
       this.#settle();
@@ -188,6 +189,20 @@ export class ServingLoop {
     this.#answers.cancelSourceRows();
   }
 
+  /**
+   * A client that holds the lock of its address space can make an answer wait until the lease on the source is broken: what
+   * was shown by that one answer may be what somebody has written since. It is told.
+   */
+  #verifyGiven(): void {
+    if (this.#answers.heldRows === 0 || this.#source?.held?.() !== false) return;
+    for (const session of this.#answers.sessionsOfHeldRows()) {
+      this.#sessions.park(
+        session,
+        'the snapshot was opened for writing while the client held the lock of its address space',
+      );
+    }
+  }
+
   #failSource(reason: string): void {
     if (this.#sourceFailure !== undefined) return;
     this.#sourceFailure = reason;
@@ -198,6 +213,7 @@ export class ServingLoop {
   readonly #flush = (): void => {
     this.#verify();
     this.#queue.answer(this.#answers.count);
+    if (this.#queue.tookLong) this.#verifyGiven();
     this.#measures?.given();
     this.#settle();
   };

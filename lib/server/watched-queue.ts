@@ -67,6 +67,11 @@ export class WatchedQueue {
     return read;
   }
 
+  /** Giving the last answers took so long that what was copied may have changed meanwhile. */
+  get tookLong(): boolean {
+    return this.control[QueueControl.tookLong] !== 0;
+  }
+
   settled(): void {
     this.control[QueueControl.rowsToAnswer] = 0;
   }

@@ -157,7 +157,12 @@ export class HandoffListener extends EventEmitter<ListenerEvents> implements Dis
         backing,
         trusted: ownUids().includes(peer.uid),
       });
-      const session = await this.#server.attach({ ...attachment, pidfd: peer.pidfd, pid: peer.pid });
+      // 0 of a process that this pid namespace does not have: nobody knows which ones are the same then.
+      const session = await this.#server.attach({
+        ...attachment,
+        pidfd: peer.pidfd,
+        ...(peer.pid > 0 && { pid: peer.pid }),
+      });
       const { pid, pidfd } = peer;
       const { regions, kind, pageSize } = attachment;
       accepted = [session, { connection, dialect, pidfd, pid, regions, memory: { kind, pageSize } }];

@@ -117,7 +117,9 @@ Napi::Value FaultQueueObject::answer(const Napi::CallbackInfo& info) {
   int64_t count = args.integer(0);
   args.expect(0, count >= 0 && count <= answer_rows_, "a number of rows of the block");
   if (!args.ok()) return info.Env().Undefined();
-  return Napi::Boolean::New(info.Env(), queue_.answer(answers_, static_cast<int>(count)));
+  bool in_full = queue_.answer(answers_, static_cast<int>(count));
+  control_[kTookLong] = queue_.took_long();
+  return Napi::Boolean::New(info.Env(), in_full);
 }
 
 // answerAndWait(): what to do and what came of it stand in the control block. When an answer was not done in full the
@@ -135,6 +137,7 @@ napi_value FaultQueueObject::answer_and_wait(napi_env env, napi_callback_info in
     return nullptr;
   }
   bool in_full = self->queue_.answer(self->answers_, count);
+  control[kTookLong] = self->queue_.took_long();
   // Messages that are left unread are for those to whom everything was given meanwhile.
   if (__atomic_load_n(&control[kHeld], __ATOMIC_RELAXED) == CallWatch::kTaken) {
     control[kRowsRead] = 0;

@@ -36,6 +36,7 @@ class FaultQueueObject : public Napi::ObjectWrap<FaultQueueObject> {
     kSecondCalls,
     kSecondCall,
     kHeld,
+    kTookLong,
     kControlFields,
   };
 

@@ -10,6 +10,7 @@
 #include "event_fd.h"
 #include "memfd.h"
 #include "process.h"
+#include "thread.h"
 
 namespace uffd {
 
@@ -22,9 +23,28 @@ constexpr double kWorthSharing = 256 << 10;
 constexpr uint64_t kWakeToken = UINT64_MAX;
 constexpr uint64_t kIdleToken = UINT64_MAX - 1;
 
+// A lease on what fills are copied from is not broken within five seconds (lib/sources/file-module.ts): a fill that is
+// not begun within this time of the batch, because an answer before it waited for a client's lock, is not given at all.
+constexpr uint64_t kFillsBeginNs = 1000000000;
+
 bool is_fill(const double* row) {
   int op = static_cast<int>(row[Answer::kOp]);
   return op == Answer::kCopy || op == Answer::kWrite;
+}
+
+// To free the pages of a memfd takes tens of milliseconds a gibibyte, and nobody else may have it any more.
+constexpr uint64_t kLongToFree = 256 << 20;
+
+void free_detached(Mapping mapping, UniqueFd fd) {
+  struct Held {
+    Mapping mapping;
+    UniqueFd fd;
+  };
+  auto held = std::make_shared<Held>(Held{std::move(mapping), std::move(fd)});
+  Thread thread;
+  // At the limit of threads it is this one that frees them.
+  thread.start([held = std::move(held)] {});
+  thread.detach();
 }
 
 double* put(double* row, int slot, int kind, double flags, double start, double end, double extra) {
@@ -108,7 +128,9 @@ int FaultQueue::add(UniqueFd userfaultfd, UniqueFd memory, int32_t client) {
 int FaultQueue::remove(int slot) {
   mute(slot);
   return static_cast<int>(on_userfaultfd(slot, [this, slot](int) {
+    Slot entry = std::move(slots_[static_cast<size_t>(slot)]);
     slots_[static_cast<size_t>(slot)] = Slot{};
+    if (entry.memory.length() >= kLongToFree) free_detached(std::move(entry.memory), std::move(entry.memory_fd));
     return 0;
   }));
 }
@@ -129,18 +151,23 @@ int FaultQueue::userfaultfd_of(int slot) const {
   return slots_[static_cast<size_t>(slot)].userfaultfd.get();
 }
 
-double FaultQueue::answer_one(const double* row, CallWatch* watch) const {
+double FaultQueue::answer_one(const double* row, CallWatch* watch, uint64_t began_ns) const {
   int slot = static_cast<int>(row[Answer::kSlot]);
   int fd = userfaultfd_of(slot);
   if (fd < 0) return -EBADF;
+  if (began_ns != 0 && is_fill(row) && clock_ns(CLOCK_MONOTONIC_COARSE) - began_ns > kFillsBeginNs) return -EBADF;
   const Slot& entry = slots_[static_cast<size_t>(slot)];
   // Left at the end of the batch only: from one row to the next what is watched changes in one step.
   return watch->enter(entry.client) ? Answer::give(row, fd, &entry.memory) : -EINTR;
 }
 
 bool FaultQueue::answer(double* answers, int count) {
-  auto give_by = [this](CallWatch* watch) {
-    return [this, watch](const double* row) { return answer_one(row, watch); };
+  // By the clock that is cheapest to read.
+  uint64_t began_ns = count > 0 ? clock_ns(CLOCK_MONOTONIC_COARSE) : 0;
+  // One answer alone has nothing to wait for before it.
+  uint64_t fills_from_ns = count > 1 ? began_ns : 0;
+  auto give_by = [this, fills_from_ns](CallWatch* watch) {
+    return [this, watch, fills_from_ns](const double* row) { return answer_one(row, watch, fills_from_ns); };
   };
   CallWatch* owner = &watches_[SecondThread::kOwner];
   auto give = give_by(owner);
@@ -176,6 +203,7 @@ bool FaultQueue::answer(double* answers, int count) {
         [owner] { owner->wait_for_other(); });
   }
   if (count > 0) owner->leave();
+  took_long_ = count > 0 && clock_ns(CLOCK_MONOTONIC_COARSE) - began_ns > kFillsBeginNs;
   bool all_in_full = true;
   for (int row = 0; row < count; row++) all_in_full = all_in_full && Answer::in_full(answers + row * Answer::kFields);
   return all_in_full;

@@ -53,8 +53,12 @@ class FaultQueue {
 
   // Gives `count` answers; true when every one of them was done in full. The result of one that was not begun, because
   // everything was taken away from this thread meanwhile, is -EINTR. In order, except that several fills with many
-  // bytes together come last and are given by two threads: they take as long as copying the bytes does.
+  // bytes together come last and are given by two threads: they take as long as copying the bytes does. A fill that an
+  // answer before it has delayed for so long that its bytes may be others by now is -EBADF.
   bool answer(double* answers, int count);
+
+  // Whether the last answer() took so long that what fills were copied from may have changed while one of them waited.
+  bool took_long() const { return took_long_; }
 
   // At most kMessagesPerRead messages of each ready descriptor, until `events` is full. The rows written, 0 at the
   // timeout, or a negative errno. Never waits longer than timeout_ms, nor than kIdleMs when that is negative; polls for
@@ -74,7 +78,7 @@ class FaultQueue {
   };
 
   int userfaultfd_of(int slot) const;
-  double answer_one(const double* row, CallWatch* watch) const;
+  double answer_one(const double* row, CallWatch* watch, uint64_t began_ns) const;
   int drain(int slot, double* rows, int capacity_rows);
 
   UniqueFd epoll_;
@@ -84,6 +88,7 @@ class FaultQueue {
   std::vector<Slot> slots_;
   std::unique_ptr<SecondThread> second_thread_;
   std::vector<int> shared_fills_;
+  bool took_long_ = false;
   CallWatch watches_[2];
 };
 

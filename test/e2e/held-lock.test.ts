@@ -1,7 +1,8 @@
 // A client that holds the lock of its own address space for seconds: only a file system of its own can make it wait so
 // long inside mmap(2). Everybody else is served meanwhile, whatever the server has to ask the kernel about it.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { once } from 'node:events';
@@ -118,6 +119,68 @@ it.each([
   expect(serve.events.filter(({ event }) => ['unserved', 'parked', 'refused', 'error'].includes(event))).toEqual([]);
   expect(await serve.stop()).toBe(0);
   expect(await handoff.done).toBe('drained');
+});
+
+it('a process that holds its worker has its further sessions there, and holds no other one', async () => {
+  const socket = join(folder, 'twice.sock');
+  const options = ['--fault-around', '1', '--workers', '1', '--background-fill'];
+  const serve = await Serve.start(patternFile(folder, PAGES), socket, ...options);
+  using mapping = Mapping.anonymous(PAGES * PAGE);
+  using userfaultfd = Userfaultfd.open();
+  userfaultfd.register(mapping, ['missing']);
+  using handoff = await handOff(socket, { userfaultfd, mappings: [{ mapping, offset: 0 }] });
+  expect(handoff.session).toBe(1);
+  const holding = run(compiled('restless-client.c'), ['holds-twice', socket, `${PAGES}`, join(mount, 'snapshot')]);
+  await serve.event('held', { session: 2, moved: 1 }, 5000);
+  const status = async () => {
+    const { stdout } = await uffd(['serve', '--status', '--socket', socket, '--json']);
+    return JSON.parse(stdout) as { silent: number[] };
+  };
+  await expect.poll(async () => (await status()).silent, { timeout: 4000 }).toEqual([2, 3]);
+  for (let page = 0; page < PAGES; page++)
+    expect((await mapping.read(page * PAGE, 1, { signal: AbortSignal.timeout(3000) }))[0]).toBe(patternOf(page));
+  const { stdout } = await holding;
+  expect(stdout).toMatch(/^one more$/m);
+  expect(touches(stdout, 'page')).toEqual(content);
+  expect(serve.events.filter(({ event }) => event === 'held')).toHaveLength(1);
+  expect(await serve.stop()).toBe(0);
+});
+
+it('a snapshot whose lease is broken while a client holds its lock: no byte of what was written since', async () => {
+  const slower = join(folder, 'slower');
+  mkdirSync(slower);
+  const other = spawn(compiled('slow-fuse.c'), ['8', '9000', slower, '0'], { stdio: 'ignore' });
+  const breakTime = readFileSync('/proc/sys/fs/lease-break-time', 'utf8');
+  try {
+    await until(() => existsSync(join(slower, 'snapshot')));
+    writeFileSync('/proc/sys/fs/lease-break-time', '5');
+    const socket = join(folder, 'broken.sock');
+    const snapshot = patternFile(folder, PAGES, 'written');
+    const options = ['--fault-around', '1', '--workers', '1', '--fault-deadline', '1s'];
+    const serve = await Serve.start(snapshot, socket, ...options);
+    // All of its pages are waited for when it is handed over.
+    const pages = 8;
+    const args = ['holds-waiting', socket, `${pages}`, join(slower, 'snapshot')];
+    const holding = run(compiled('restless-client.c'), args);
+    await serve.event('session');
+    // On another thread: it waits for the lease.
+    const file = await open(snapshot, 'r+');
+    await file.writeFile(Buffer.alloc(PAGES * PAGE, 255));
+    await file.close();
+    const { stdout } = await holding;
+    const seen = touches(stdout, 'page');
+    expect(seen).toHaveLength(pages);
+    // Absent pages are poisoned. One at most was being shown when it waited; it is right, or its session is parked.
+    const right = seen.filter((value, page) => value === patternOf(page) || value === -1).length;
+    expect(right).toBeGreaterThanOrEqual(pages - 1);
+    if (right < pages) await serve.event('parked');
+    await serve.event('source-failed');
+    await serve.stop();
+  } finally {
+    writeFileSync('/proc/sys/fs/lease-break-time', breakTime);
+    other.kill('SIGKILL');
+    execFileSync('umount', ['-l', slower], { stdio: 'ignore' });
+  }
 });
 
 /** A client that has sent its last userfaultfd, and holds the lock that closing it waits for. */

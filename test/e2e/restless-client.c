@@ -112,6 +112,25 @@ static void *hold(void *file) {
   return NULL;
 }
 
+static void *touch_own(void *number) {
+  peek((size_t)number);
+  return NULL;
+}
+
+// It is there, and protected: to take that away the server needs the lock.
+static void put_protected(int uffd) {
+  char *bytes = malloc(page);
+  memset(bytes, content_of(0), page);
+  struct uffdio_copy copy = {(uintptr_t)base, (uintptr_t)bytes, page, UFFDIO_COPY_MODE_WP, 0};
+  if (ioctl(uffd, UFFDIO_COPY, &copy) != 0) die("UFFDIO_COPY");
+}
+
+static void *write_protected(void *unused) {
+  (void)unused;
+  *(volatile unsigned char *)base = content_of(0);
+  return NULL;
+}
+
 static void *touch_later(void *unused) {
   usleep(600000);
   return touch_all(unused);
@@ -122,6 +141,32 @@ static void run_threads(int count, void *(*work)(void *), pthread_t *threads) {
 }
 static void join(int count, pthread_t *threads) {
   for (int i = 0; i < count; i++) pthread_join(threads[i], NULL);
+}
+
+// Before the one that holds: a page that was registered in time, served by whichever worker it comes to.
+static int one_more;
+static char *spare;
+
+static void prepare_one_more(void) {
+  spare = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  one_more = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+  struct uffdio_api api = {.api = UFFD_API};
+  if (spare == MAP_FAILED || ioctl(one_more, UFFDIO_API, &api) != 0) die("UFFDIO_API");
+  struct uffdio_register range = {{(uintptr_t)spare, page}, UFFDIO_REGISTER_MODE_MISSING, 0};
+  if (ioctl(one_more, UFFDIO_REGISTER, &range) != 0) die("UFFDIO_REGISTER");
+}
+
+static void hand_over_one_more(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+  int server = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (connect(server, (struct sockaddr *)&address, sizeof(address)) != 0) die("connect");
+  char text[256];
+  snprintf(text, sizeof(text), "[{\"base_host_virt_addr\":%zu,\"size\":%zu,\"offset\":0,\"page_size\":%zu}]",
+           (size_t)(uintptr_t)spare, page, page);
+  usleep(500000);
+  send_with(server, text, &one_more, 1);
+  puts("one more");
 }
 
 int main(int argc, char **argv) {
@@ -149,6 +194,7 @@ int main(int argc, char **argv) {
   struct uffdio_api api = {.api = UFFD_API, .features = is("floods") ? UFFD_FEATURE_EVENT_REMOVE : 0};
   if (ioctl(uffd, UFFDIO_API, &api) != 0) die("UFFDIO_API");
   uint64_t how = UFFDIO_REGISTER_MODE_MISSING | (shared ? UFFDIO_REGISTER_MODE_MINOR : 0);
+  if (is("holds-waiting")) how |= UFFDIO_REGISTER_MODE_WP;
   struct uffdio_register range = {{(uintptr_t)base, size}, how, 0};
   if (ioctl(uffd, UFFDIO_REGISTER, &range) != 0) die("UFFDIO_REGISTER");
 
@@ -176,7 +222,16 @@ int main(int argc, char **argv) {
     join(2, threads);
     return 0;
   }
-  int held = is("holds-private") || is("holds-shared");
+  int held = is("holds-private") || is("holds-shared") || is("holds-waiting") || is("holds-twice");
+  if (is("holds-waiting")) {
+    // Their messages are read together, and answered together, this one first.
+    put_protected(uffd);
+    pthread_create(&threads[2], NULL, write_protected, NULL);
+    usleep(100000);
+    for (size_t i = 1; i < 8; i++) pthread_create(&threads[2 + i], NULL, touch_own, (void *)i);
+    usleep(100000);
+  }
+  if (is("holds-twice")) prepare_one_more();
   if (held) {
     // From before anything of it is served: whatever the server asks the kernel about it first waits for the lock.
     pthread_create(&threads[0], NULL, read_slowly, argv[4]);
@@ -188,6 +243,7 @@ int main(int argc, char **argv) {
   printf("%s", line);
   if (strstr(line, "accepted") == NULL) return 0;
 
+  if (is("holds-twice")) hand_over_one_more(argv[2]);
   if (held) {
     join(2, threads);
     printf("held %d\n", mapped);

@@ -99,6 +99,34 @@ it('a userfaultfd that is served already is refused, and goes on where it is', a
   await expect.poll(openDescriptors, { timeout: milliseconds(5000) }).toBeLessThanOrEqual(before);
 });
 
+it('memory that is filled for one session is not filled for another one too; other parts of it are', async () => {
+  const server = await serverOf({ source: slow(0, sizeBytes) });
+  using client = await new Client(PAGES).attach(server);
+  using mapping = Mapping.map(client.file!);
+  using userfaultfd = Userfaultfd.open();
+  userfaultfd.register(mapping, ['missing', 'minor']);
+  const half = sizeBytes / 2;
+  const attachment = { userfaultfd, memory: client.file!, kind: 'shmem', pageSize: PAGE } as const;
+  const region = { start: mapping.address, size: sizeBytes, offset: 0 };
+  const before = openDescriptors();
+  await expect(server.attach({ ...attachment, regions: [region] })).rejects.toMatchObject({
+    code: 'ERR_HANDOFF_REFUSED',
+    message: expect.stringContaining('is filled for session 1 already') as string,
+  });
+  expect(openDescriptors()).toBe(before);
+  server.release(client.session);
+  await expect.poll(() => server.sessions, { timeout: milliseconds(5000) }).toEqual([]);
+
+  using first = await server.attach({ ...attachment, regions: [{ ...region, size: half }] }).then(() => mapping);
+  using other = Userfaultfd.open();
+  using second = Mapping.map(client.file!);
+  other.register(second, ['missing', 'minor']);
+  const rest = { start: second.address + BigInt(half), size: half, offset: half };
+  await server.attach({ ...attachment, userfaultfd: other, regions: [rest] });
+  expect((await first.read(PAGE, PAGE))[0]).toBe(patternOf(1));
+  expect((await second.read(half, PAGE))[0]).toBe(patternOf(PAGES / 2));
+});
+
 it('what is not asked for is not brought to a session whose socket is closed', async () => {
   // Of more than one read.
   const pages = 4096;
