@@ -65,7 +65,7 @@ describe('the server', () => {
     const touching = touch(serve);
     await faulting(serve);
     expect(await serve.stop()).toBe(0);
-    expect(serve.events.at(-1)).toEqual({ event: 'drained' });
+    expect(serve.events.at(-1)).toMatchObject({ event: 'drained' });
     expect(serve.events.find(({ event }) => event === 'detached')).toMatchObject({ why: 'drained' });
     const result = await touching;
     expect(result.stderr).toBe('');

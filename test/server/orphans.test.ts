@@ -113,7 +113,7 @@ it('memory that is filled for one session is not filled for another one too; oth
     code: 'ERR_HANDOFF_REFUSED',
     message: expect.stringContaining('is filled for session 1 already') as string,
   });
-  expect(openDescriptors()).toBe(before);
+  await expect.poll(openDescriptors, { timeout: milliseconds(5000) }).toBe(before);
   server.release(client.session);
   await expect.poll(() => server.sessions, { timeout: milliseconds(5000) }).toEqual([]);
 
