@@ -63,7 +63,7 @@ describe('uffd bench', () => {
     expect(report).toMatchObject({ schema: 1, quick: true });
   });
 
-  it('measures a part', async () => {
+  it('measures a part', { timeout: 120_000 }, async () => {
     const { code, stdout } = await uffd('bench', '--quick', '--json', '--only', 'restore, memfd$');
     expect(code).toBe(0);
     const { comparisons } = JSON.parse(stdout) as BenchReport;
