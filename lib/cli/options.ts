@@ -1,7 +1,6 @@
 // Parsers of option values: a wrong one is a usage error that says what would be right.
 import { readFileSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
-import { UffdError, messageOf } from '../errors.js';
 import type { DialectChoice } from './serving.js';
 
 export function wholeNumber(least: number, most: number): (text: string) => number {
@@ -92,17 +91,4 @@ function patternOf(text: string): RegExp {
   } catch {
     throw new InvalidArgumentError('Give a part of a name, or a regular expression.');
   }
-}
-
-/** What goes wrong with an option's value later on says which option it was. @throws UffdError ERR_INVALID_ARGUMENT */
-export function naming<T>(option: string, use: () => T): T {
-  try {
-    return use();
-  } catch (error) {
-    throw named(option, error);
-  }
-}
-
-export function named(option: string, error: unknown): UffdError {
-  return new UffdError('ERR_INVALID_ARGUMENT', `${option}: ${messageOf(error)}`, { cause: error });
 }

@@ -1,6 +1,6 @@
 // What `uffd serve` says: a line for each change of state, as text or as JSON.
 import { closeSync, fstatSync, writeSync } from 'node:fs';
-import { naming } from './options.js';
+import { naming } from './option-error.js';
 
 export type ServeEvent = { event: string } & Record<string, unknown>;
 

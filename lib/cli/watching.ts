@@ -6,7 +6,7 @@ import { exposition } from '../observe/exposition.js';
 import { ServerMetrics, merged, processFamilies } from '../observe/metrics.js';
 import type { FaultServer } from '../server/fault-server.js';
 import type { HandoffListener } from '../transports/handoff-listener.js';
-import { named } from './options.js';
+import { named } from './option-error.js';
 import type { ServeLog } from './serve-log.js';
 import type { Served } from './serving.js';
 

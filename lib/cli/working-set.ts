@@ -13,7 +13,7 @@ import {
   writeWorkingSet,
 } from '../sources/working-set-file.js';
 import type { HandoffListener } from '../transports/handoff-listener.js';
-import { naming } from './options.js';
+import { naming } from './option-error.js';
 import type { ServeLog } from './serve-log.js';
 
 const WRITE_EVERY_MS = 5000;

@@ -192,10 +192,7 @@ export class AttachedSessions extends EventEmitter<{ over: [] }> {
   #releaseThoseBefore({ regions }: AttachMessage, pid: number | undefined): void {
     for (const [session, { message, pid: of, told }] of this.#all) {
       if (pid === undefined || of !== pid || !told.includes('orphaned')) continue;
-      const overlap = message.regions.some((one) =>
-        regions.some(({ start, size }) => start < one.start + one.size && one.start < start + size),
-      );
-      if (overlap) this.tell(session, 'release');
+      if (overlap('start', message.regions, regions)) this.tell(session, 'release');
     }
   }
 
@@ -203,10 +200,7 @@ export class AttachedSessions extends EventEmitter<{ over: [] }> {
   #ofSameMemory({ regions }: AttachMessage, memory: string | undefined): number {
     for (const [session, attached] of this.#all) {
       if (memory === undefined || attached.memory !== memory || attached.told.length > 0) continue;
-      const overlap = attached.message.regions.some((one) =>
-        regions.some(({ offset, size }) => offset < one.offset + one.size && one.offset < offset + size),
-      );
-      if (overlap) return session;
+      if (overlap('offset', attached.message.regions, regions)) return session;
     }
     return -1;
   }
@@ -234,6 +228,13 @@ function inodeOf({ userfaultfd, memory }: AttachMessage): bigint {
     close([userfaultfd, memory]);
     throw error;
   }
+}
+
+type Regions = AttachMessage['regions'];
+
+/** Whether they have addresses in common, or parts of the memory. */
+function overlap(by: 'start' | 'offset', some: Regions, others: Regions): boolean {
+  return some.some((one) => others.some((other) => one[by] < other[by] + other.size && other[by] < one[by] + one.size));
 }
 
 /** A guest_memfd is that of one VM: it has no inode that could be told from others' on every kernel. */

@@ -1,6 +1,6 @@
 // The fault server: sessions come and go, serving workers answer, this thread only keeps the books.
 import { EventEmitter, once } from 'node:events';
-import { UffdError, checked, errnoName } from '../errors.js';
+import { UffdError, checked } from '../errors.js';
 import type { FillWay } from '../memory/kinds/kind.js';
 import { memoryKinds } from '../memory/kinds/kinds.js';
 import { native } from '../native/load.js';
@@ -20,6 +20,7 @@ import { HeldWorkers } from './held-workers.js';
 import type { Histogram, OutcomeName } from './measures.js';
 import type { AttachMessage, FromServing, SessionStats, SessionSummary } from './messages.js';
 import type { SourceSpec } from './page-source.js';
+import { killClient } from './kill-client.js';
 import { Records } from './records.js';
 import { countersOf } from './session-counters.js';
 import { StatsRequests } from './stats-requests.js';
@@ -28,10 +29,6 @@ import { WorkerHandle } from './worker-handle.js';
 import type { WorkingSet } from './working-set.js';
 
 export type { Attachment, FaultServerOptions, ServerEvents } from './fault-server-options.js';
-
-const SIGKILL = 9;
-const EPERM = -1;
-const ESRCH = -3;
 
 /** Serves page faults in worker threads. `await FaultServer.start(...)`, then `attach` or a listener of transports. */
 export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisposable {
@@ -278,7 +275,7 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
 
   #unserved({ session, action, page, reason }: Extract<FromServing, { type: 'unserved' }>): void {
     const attached = action === 'kill' ? this.#sessions.get(session) : undefined;
-    const problem = attached && killProblem(attached.pidfd);
+    const problem = attached && killClient(attached.pidfd);
     if (problem === undefined) this.emit('unserved', session, action, page, reason);
     else this.emit('unserved', session, 'stall', page, `${reason}; the client could not be killed: ${problem}`);
   }
@@ -286,15 +283,6 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
   #workerFailed(error: Error): void {
     if (this.#closing === undefined) this.emit('error', error);
   }
-}
-
-/** Kills the process, if it is not dead already; why that cannot be done. */
-function killProblem(pidfd: number): string | undefined {
-  if (pidfd < 0) return 'there is no pidfd of it';
-  const error = native().sendSignal(pidfd, SIGKILL);
-  if (error >= 0 || error === ESRCH) return undefined;
-  if (error === EPERM) return 'EPERM; the server needs the same user, or CAP_KILL';
-  return errnoName(error)[0];
 }
 
 function ownDescriptor(of: { readonly fd: number } | number): number {

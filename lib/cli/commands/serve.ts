@@ -1,7 +1,7 @@
 // `uffd serve FILE --socket PATH`, `uffd serve --socket PATH=FILE ...`: the fault server as a process.
 import { type Command, Option } from 'commander';
 import { pageSize } from '../../memory/page-size.js';
-import type { FaultServer, FaultServerOptions } from '../../server/fault-server.js';
+import type { FaultServerOptions } from '../../server/fault-server.js';
 import type { SourceSpec } from '../../server/page-source.js';
 import { type Backing, fillBacking } from '../../sources/backing.js';
 import type { SnapshotDigest } from '../../sources/digest.js';
@@ -9,10 +9,10 @@ import { fileSource } from '../../sources/file.js';
 import { httpSource } from '../../sources/http.js';
 import { isUrl } from '../../sources/url.js';
 import { objectSource } from '../../sources/user.js';
-import type { HandoffListener } from '../../transports/handoff-listener.js';
 import { ExitCode, endInTime, onStopRequest } from '../exit.js';
 import { address, cpuList, dialectChoice, duration, wholeNumber } from '../options.js';
 import { type Progress, progressBar } from '../progress.js';
+import { type Pids, reportListener, reportServer } from '../serve-events.js';
 import { ServeLog, checkReady, reportReady } from '../serve-log.js';
 import {
   type DialectChoice,
@@ -282,44 +282,4 @@ async function drain(serving: Serving, timeoutMs: number, log: ServeLog): Promis
     process.stderr.write(`uffd: ${reason}\n`);
   }
   return ExitCode.failed;
-}
-
-/** Of the sessions there are: what happens to one is told with its process, which is what an operator can act on. */
-type Pids = Map<number, number>;
-
-function reportListener(listener: HandoffListener, log: ServeLog, pids: Pids): void {
-  listener.on('session', (session, { pid, uid }, dialect, { kind, pageSize }) => {
-    pids.set(session, pid);
-    log.say({ event: 'session', session, pid, uid, dialect, kind, pageSize });
-  });
-  listener.on('refused', (reason, peer) => {
-    log.say({ event: 'refused', reason, ...peer });
-  });
-}
-
-function reportServer(server: FaultServer, log: ServeLog, pids: Pids, stopListening: () => void): void {
-  server.on('parked', (session, reason) => {
-    log.say({ event: 'parked', session, pid: pids.get(session), reason });
-  });
-  server.on('held', (sessions, moved, reason) => {
-    for (const session of sessions) log.say({ event: 'held', session, moved, ...(reason !== undefined && { reason }) });
-  });
-  server.on('unserved', (session, action, page, reason) => {
-    log.say({ event: 'unserved', session, pid: pids.get(session), action, page, reason });
-  });
-  server.on('source-failed', (reason) => {
-    log.say({ event: 'source-failed', reason });
-  });
-  server.on('detached', (session, why, stats) => {
-    const { faults, filledPages } = stats;
-    log.say({ event: 'detached', session, pid: pids.get(session), why, faults, filledPages, stats });
-    pids.delete(session);
-  });
-  server.on('error', (error) => {
-    log.say({ event: 'error', reason: error.message });
-    // Its sessions have nobody who serves them: ending tells their clients, going on would not.
-    stopListening();
-    endInTime(ExitCode.failed);
-    process.exit();
-  });
 }
