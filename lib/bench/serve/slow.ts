@@ -15,24 +15,29 @@ const START_MS = 500;
 const WARM_BYTES: Size = { full: 2 ** 28, quick: 2 ** 24 };
 const REPETITIONS: Size = { full: 9, quick: 3 };
 
-/** The 99th percentile of the touches of the one, with the other beside it and alone. */
+/**
+ * The 99th percentile of the touches of the one, with the other beside it and alone. Then the same with the other at a
+ * server of its own: what sharing the CPUs does by itself, and no server can help.
+ */
 export async function besideSlow(context: ServeContext): Promise<Measured[]> {
   const { path } = context.snapshot(context.size(SIZE_BYTES));
   const { signal, folder } = context;
   await using made = new Cleanup();
   const slow = made.use(await SlowFile.start(DELAY_MS, signal));
-  const sockets = { warm: join(folder, 'warm.sock'), slow: join(folder, 'slow.sock') };
-  const pairs = ['--socket', `${sockets.warm}=${path}`, '--socket', `${sockets.slow}=${slow.path}`];
+  const socket = (name: string) => join(folder, `${name}.sock`);
+  const pair = (name: string, file: string) => ['--socket', `${socket(name)}=${file}`];
   // Every touch a fault.
-  made.use(await context.startServe([...pairs, '--fault-around', '1']));
+  const everyTouch = ['--fault-around', '1'];
+  made.use(await context.startServe([...pair('warm', path), ...pair('slow', slow.path), ...everyTouch]));
+  made.use(await context.startServe([...pair('elsewhere', slow.path), ...everyTouch]));
   const client = made.use(new TouchingClient(signal));
-  const slowRun = { socket: sockets.slow, sizeBytes: SLOW_FILE_BYTES, threads: THREADS, snapshot: slow.path };
-  const warmRun = { socket: sockets.warm, sizeBytes: context.size(WARM_BYTES), threads: 1, snapshot: path };
   const kind = { memory: 'anonymous', touched: 'all' } as const;
-  const alone = { run: async () => ({ p99: (await client.run({ ...warmRun, ...kind })).p99Us }) };
-  const beside = {
+  const warmRun = { socket: socket('warm'), sizeBytes: context.size(WARM_BYTES), threads: 1, snapshot: path, ...kind };
+  const alone = { run: async () => ({ p99: (await client.run(warmRun)).p99Us }) };
+  const beside = (name: string) => ({
     run: async () => {
       await using other = new TouchingClient(signal);
+      const slowRun = { socket: socket(name), sizeBytes: SLOW_FILE_BYTES, threads: THREADS, snapshot: slow.path };
       const touching = other.run({ ...slowRun, ...kind }).catch(() => undefined);
       // Faults of both from the first touch to the last.
       await sleep(START_MS);
@@ -41,7 +46,12 @@ export async function besideSlow(context: ServeContext): Promise<Measured[]> {
       await touching;
       return times;
     },
-  };
+  });
   const name = `p99 of a client, beside one whose reads take ${DELAY_MS} ms`;
-  return await alternate(beside, alone, [{ name, unit: 'us', time: 'p99', reach: 1 }], context.size(REPETITIONS));
+  const row = { unit: 'us', time: 'p99' };
+  const repetitions = context.size(REPETITIONS);
+  return [
+    ...(await alternate(beside('slow'), alone, [{ ...row, name, reach: 1 }], repetitions)),
+    ...(await alternate(beside('elsewhere'), alone, [{ ...row, name: `${name} at another server` }], repetitions)),
+  ];
 }
