@@ -52,14 +52,16 @@ describe('uffd bench', () => {
     const report = JSON.parse(stdout) as BenchReport;
     const rows = serveTrials.filter((trial) => trial.control !== true).map(({ name }) => name);
     expect(report.comparisons.map(({ name }) => name).slice(0, rows.length)).toEqual(rows);
-    for (const { subject, reference, ratio, reach } of report.comparisons) {
-      positive(ratio, reach ?? NaN, ...timesOf(subject), ...timesOf(reference));
+    for (const { subject, reference, ratio } of report.comparisons) {
+      positive(ratio, ...timesOf(subject), ...timesOf(reference));
     }
+    for (const { reach } of report.comparisons.slice(0, rows.length)) positive(reach ?? NaN);
     for (const { value } of report.extra) positive(value);
     // Whatever the machine is busy with: this is counted, not timed.
     const fetched = report.extra.find(({ name }) => name.includes('bytes fetched / bytes touched'))!;
     expect(fetched.value).toBeLessThanOrEqual(fetched.limit!);
-    expect(report.skipped!.length + report.comparisons.length).toBe(rows.length + 1);
+    // Beside a slow file, and what sharing the CPUs with it costs.
+    expect(report.comparisons).toHaveLength(rows.length + (report.skipped!.length === 0 ? 2 : 0));
     expect(report).toMatchObject({ schema: 1, quick: true });
   });
 
