@@ -2,6 +2,8 @@
 // Guests write to it as they like: QEMU throws that away.
 import { cpSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { type SanitizerKind, addonOf, buildAddonWith, processEnv } from '../../scripts/sanitizers.mjs';
+import { LabError } from './programs.js';
 import { type Workspace, assets, projectRoot } from './workspace.js';
 
 /** Of the checkout; node_modules without what only a developer runs. */
@@ -24,12 +26,16 @@ const TEST_PROGRAMS = 'build/test-bin';
 const PROGRAMS = ['/usr/bin/prlimit', '/usr/bin/setpriv', '/usr/bin/unshare'];
 const FREE_BYTES = 256 * 2 ** 20;
 
-export async function makeGuestDisk(workspace: Workspace): Promise<string> {
+/** What `guest/run` looks for, in the checkout: the environment of processes that load the addon. */
+const SANITIZER_ENV = 'build/sanitizer.json';
+const REPORTS = '/results';
+
+export async function makeGuestDisk(workspace: Workspace, sanitizer?: SanitizerKind): Promise<string> {
   const folder = workspace.folder('work', 'disk');
   const disk = join(workspace.folder('runs'), 'guest.ext4');
   rmSync(folder, { recursive: true, force: true });
   try {
-    await fill(folder, workspace);
+    await fill(folder, workspace, sanitizer);
     const used = await workspace.succeed('du', ['--summarize', '--apparent-size', '--block-size=1', folder]);
     const bytes = Math.ceil(parseInt(used, 10) * 1.15) + FREE_BYTES;
     rmSync(disk, { force: true });
@@ -41,7 +47,7 @@ export async function makeGuestDisk(workspace: Workspace): Promise<string> {
   }
 }
 
-async function fill(folder: string, workspace: Workspace): Promise<void> {
+async function fill(folder: string, workspace: Workspace, sanitizer?: SanitizerKind): Promise<void> {
   for (const name of ['proc', 'sys', 'dev', 'tmp', 'run', 'root', 'etc', 'results', 'uffd']) {
     mkdirSync(join(folder, name), { recursive: true });
   }
@@ -55,7 +61,7 @@ async function fill(folder: string, workspace: Workspace): Promise<void> {
   await addBusybox(folder, workspace);
   cpSync(join(assets, 'guest/run'), join(folder, 'run-tests'));
   for (const program of [process.execPath, ...PROGRAMS]) await addProgram(folder, program, workspace);
-  await addProject(folder, workspace);
+  await addProject(folder, workspace, sanitizer);
 }
 
 async function addBusybox(folder: string, workspace: Workspace): Promise<void> {
@@ -86,13 +92,14 @@ async function addLibraries(folder: string, binary: string, workspace: Workspace
   }
 }
 
-async function addProject(folder: string, workspace: Workspace): Promise<void> {
+async function addProject(folder: string, workspace: Workspace, sanitizer?: SanitizerKind): Promise<void> {
   const inGuest = join(folder, 'uffd');
   for (const name of PROJECT) cpSync(join(projectRoot, name), join(inGuest, name), { recursive: true });
   const options = { recursive: true, verbatimSymlinks: true };
   const filter = (path: string) => !DEVELOPERS_ONLY.test(path);
   cpSync(join(projectRoot, 'node_modules'), join(inGuest, 'node_modules'), { ...options, filter });
   cpSync(join(projectRoot, ADDON), join(inGuest, ADDON));
+  if (sanitizer !== undefined) await addSanitized(inGuest, sanitizer);
   await workspace.succeed(process.execPath, [
     join(projectRoot, 'scripts/test-programs.mjs'),
     join(inGuest, TEST_PROGRAMS),
@@ -102,4 +109,15 @@ async function addProject(folder: string, workspace: Workspace): Promise<void> {
   }
   const addons = readdirSync(inGuest, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.node'));
   for (const addon of addons) await addLibraries(folder, join(inGuest, addon), workspace);
+}
+
+/** A second addon, beside the usual one, which programs without the sanitizer's library go on loading. */
+async function addSanitized(inGuest: string, sanitizer: SanitizerKind): Promise<void> {
+  await buildAddonWith(sanitizer).catch((error: unknown) => {
+    throw new LabError(`the addon was not built with the ${sanitizer} sanitizer: ${(error as Error).message}`);
+  });
+  const addon = addonOf(sanitizer);
+  cpSync(join(projectRoot, addon), join(inGuest, addon));
+  const env = await processEnv(sanitizer, { root: '/uffd', reports: REPORTS });
+  writeFileSync(join(inGuest, SANITIZER_ENV), JSON.stringify(env));
 }

@@ -1,6 +1,7 @@
 // All kernels, one after the other, and what came of them.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type SanitizerKind, findingsAboutAddon } from '../../scripts/sanitizers.mjs';
 import { makeGuestDisk } from './guest-disk.js';
 import { makeInitramfs } from './initramfs.js';
 import type { Kernel } from './kernel.js';
@@ -19,6 +20,8 @@ export interface LabOptions {
   readonly kernels: readonly string[];
   readonly only?: readonly string[];
   readonly probe: boolean;
+  /** What the addon is built with. */
+  readonly sanitizer?: SanitizerKind;
   /** Minutes for each kernel. */
   readonly timeout: number;
   readonly refresh: boolean;
@@ -36,8 +39,13 @@ const TESTS = [
   ...['test/userfaultfd', 'test/memory', 'test/conformance', 'test/kvm'],
   ...['test/server/served-memory', 'test/server/fault-server', 'test/server/slow-sources'],
 ];
+/** Of them what has threads of vCPUs: the rest runs with the sanitizers on any machine (scripts/sanitize.mjs). */
+const SANITIZED_TESTS = ['test/kvm/vcpu', 'test/kvm/lifecycle'];
 /** For booting and probing, beside the tests. */
 const BESIDE_MS = 4 * 60_000;
+const MEGABYTES = 3072;
+/** Shadow memory, and what was freed and is kept, for the processes of two test files. */
+const SANITIZED_MEGABYTES = 6144;
 
 /** Resolves to the exit status. */
 export async function runLab(options: LabOptions): Promise<number> {
@@ -52,7 +60,7 @@ export async function runLab(options: LabOptions): Promise<number> {
   await workspace.lock();
   const kernels = new Kernels(workspace, options.refresh);
   const qemu = await findQemu(workspace);
-  const disk = await makeGuestDisk(workspace);
+  const disk = await makeGuestDisk(workspace, options.sanitizer);
   const outcomes: Outcome[] = [];
   for (const name of options.kernels)
     outcomes.push(await outcomeFor(name, kernels, { disk, qemu, workspace, options }));
@@ -95,26 +103,39 @@ async function tryKernel(kernel: Kernel, { disk, qemu, workspace, options }: Ben
   const seconds = options.timeout * 60;
   const words = [
     `lab.tests=${options.probe ? 0 : 1}`,
-    `lab.only=${(options.only ?? TESTS).join(',')}`,
+    `lab.only=${(options.only ?? (options.sanitizer === undefined ? TESTS : SANITIZED_TESTS)).join(',')}`,
     `lab.seconds=${seconds}`,
   ];
-  const machine = { kernel, initramfs, disk, words, timeoutMs: seconds * 1000 + BESIDE_MS };
+  const megabytes = options.sanitizer === undefined ? MEGABYTES : SANITIZED_MEGABYTES;
+  const machine = { kernel, initramfs, disk, words, megabytes, timeoutMs: seconds * 1000 + BESIDE_MS };
   let ended = await boot(qemu, machine, workspace);
   // A panic before anything of ours has run says nothing about us. Once: a kernel that never boots has failed.
   if (ended.ending === 'panicked' && !ended.serial.includes('LAB-STARTED')) {
     workspace.say(`${kernel.name}: panicked while it booted, tried once more`);
     ended = await boot(qemu, machine, workspace);
   }
-  const outcome = judged(outcomeOf(kernel.name, kernel.release, ended, !options.probe), options);
+  const { sanitizer, probe } = options;
+  let outcome = judged(outcomeOf(kernel.name, kernel.release, ended, !probe), options);
+  if (sanitizer !== undefined && !probe) outcome = withFindings(outcome, findingsAboutAddon(sanitizer, ended.results));
   workspace.say(
     `${kernel.name}: ${outcome.status}${outcome.why === undefined ? '' : `: ${outcome.why}`} (${Math.round(ended.seconds)} s)`,
   );
   return outcome;
 }
 
+function withFindings(outcome: Outcome, findings: readonly string[]): Outcome {
+  return findings.length === 0
+    ? outcome
+    : failedToo({ ...outcome, findings }, `${findings.length} reports about the addon`);
+}
+
+function failedToo(outcome: Outcome, why: string): Outcome {
+  return { ...outcome, status: 'failed', why: outcome.status === 'failed' ? `${outcome.why ?? ''}; ${why}` : why };
+}
+
 /** Held against what was recorded, or recorded. */
 function judged(outcome: Outcome, options: LabOptions): Outcome {
-  const { name, release, status, probe } = outcome;
+  const { name, release, probe } = outcome;
   if (probe === undefined) return outcome;
   if (options.record) {
     record(name, release, probe);
@@ -123,5 +144,5 @@ function judged(outcome: Outcome, options: LabOptions): Outcome {
   const changed = differences(name, probe);
   if (changed.length === 0) return outcome;
   const why = `${changed.length} ${changed.length === 1 ? 'answer' : 'answers'} of the probe changed`;
-  return { ...outcome, changed, status: 'failed', why: status === 'failed' ? `${outcome.why ?? ''}; ${why}` : why };
+  return failedToo({ ...outcome, changed }, why);
 }

@@ -1,6 +1,7 @@
 // `npm run lab`: the probe and the tests on kernels other than the machine's own.
 import { Command } from 'commander';
 import { type LabOptions, runLab } from './lab.js';
+import { type SanitizerKind, kinds } from '../../scripts/sanitizers.mjs';
 import { LabError } from './programs.js';
 import { allKernels } from './kernels.js';
 
@@ -25,11 +26,23 @@ function minutes(text: string): number {
   process.exit(2);
 }
 
+function sanitizer(text: string): SanitizerKind {
+  const kind = kinds.find((known) => known === text);
+  if (kind !== undefined) return kind;
+  console.error(`error: no such sanitizer: ${text}. There are ${kinds.join(' and ')}.`);
+  process.exit(2);
+}
+
 const program = new Command('npm run lab --')
   .description('run the probe and the tests on other kernels, in QEMU')
   .option('--kernels <list>', `some of ${names.join(',')}`, chosenKernels, [...names])
   .option('--only <patterns>', 'tests whose file matches, as for vitest, by commas', listed)
   .option('--probe', 'the probe only, no tests', false)
+  .option(
+    '--sanitizer <kind>',
+    `the addon with a sanitizer in it, ${kinds.join(' or ')}: unless --only, what has vCPUs`,
+    sanitizer,
+  )
   .option('--timeout <minutes>', 'for the tests of each kernel', minutes, 30)
   .option('--refresh', 'look for newer kernels than the cache has', false)
   .option('--cached', 'only if the cache has all of them; otherwise say so, and succeed', false)

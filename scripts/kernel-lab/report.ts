@@ -32,10 +32,11 @@ function printSkips(outcomes: readonly Outcome[]): void {
   for (const [reason, counts] of [...reasons].sort()) console.log(`  ${reason} (${counts.join(', ')})`);
 }
 
-function printFailures({ name, status, tests, changed = [], results }: Outcome): void {
+function printFailures({ name, status, tests, changed = [], findings = [], results }: Outcome): void {
   if (status !== 'failed') return;
   console.log(`${name}: everything that was recorded is in ${results ?? 'no folder'}`);
   for (const { id, recorded, now } of changed) console.log(`  probe ${id}: ${now} (recorded: ${recorded})`);
+  for (const finding of findings.slice(0, SHOWN)) console.log(`  ${finding.trim().replaceAll('\n', '\n  ')}`);
   const failed = tests?.failed ?? [];
   for (const { name: test, message } of failed.slice(0, SHOWN))
     console.log(`  ${test}\n    ${message.split('\n')[0] ?? ''}`);

@@ -39,6 +39,8 @@ export interface Outcome {
   readonly probe?: ProbeReport;
   /** Answers of the probe that are not the recorded ones. */
   readonly changed?: readonly Difference[];
+  /** Reports of a sanitizer about the addon. */
+  readonly findings?: readonly string[];
   /** Folder with everything that was recorded. */
   readonly results?: string;
 }

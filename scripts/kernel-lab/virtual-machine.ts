@@ -9,6 +9,7 @@ export interface Boot {
   readonly kernel: Kernel;
   readonly initramfs: string;
   readonly disk: string;
+  readonly megabytes: number;
   /** For the kernel's command line, which the guest's script reads. */
   readonly words: readonly string[];
   readonly timeoutMs: number;
@@ -26,7 +27,6 @@ export interface Ended {
   readonly seconds: number;
 }
 
-const MEGABYTES = 3072;
 const RESULT_BYTES = 64 * 2 ** 20;
 const SWAP_BYTES = 512 * 2 ** 20;
 
@@ -87,11 +87,14 @@ function endingOf(output: string, timedOut: boolean): Ending {
   return output.includes('LAB-STARTED') ? 'ended early' : 'not started';
 }
 
-function arguments_({ kernel, initramfs, disk, words }: Boot, disks: { results: string; swap: string }): string[] {
-  const half = `${MEGABYTES / 2}M`;
+function arguments_(
+  { kernel, initramfs, disk, words, megabytes }: Boot,
+  disks: { results: string; swap: string },
+): string[] {
+  const half = `${megabytes / 2}M`;
   return [
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
-    ...['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2,sockets=2', '-m', `${MEGABYTES}M`],
+    ...['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2,sockets=2', '-m', `${megabytes}M`],
     ...['-object', `memory-backend-ram,id=m0,size=${half}`, '-object', `memory-backend-ram,id=m1,size=${half}`],
     ...['-numa', 'node,nodeid=0,memdev=m0,cpus=0', '-numa', 'node,nodeid=1,memdev=m1,cpus=1'],
     ...drive(disk, 'snapshot=on,format=raw'),
