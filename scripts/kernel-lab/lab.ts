@@ -126,7 +126,7 @@ async function tryKernel(kernel: Kernel, { disk, qemu, workspace, options }: Ben
 function withFindings(outcome: Outcome, findings: readonly string[]): Outcome {
   return findings.length === 0
     ? outcome
-    : failedToo({ ...outcome, findings }, `${findings.length} reports about the addon`);
+    : failedToo({ ...outcome, findings }, `${findings.length} of the sanitizer's reports are about the addon`);
 }
 
 function failedToo(outcome: Outcome, why: string): Outcome {
