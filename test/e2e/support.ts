@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll } from 'vitest';
+import { milliseconds } from '../support/deadline.js';
 import { compiled as compiledProgram } from '../support/programs.js';
 
 const root = join(import.meta.dirname, '../..');
@@ -51,7 +52,7 @@ export function run(command: string, args: readonly string[], options: RunOption
   const started = performance.now();
   const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: options.timeoutMs ?? 20_000,
+    timeout: milliseconds(options.timeoutMs ?? 20_000),
     killSignal: 'SIGKILL',
     ...(options.env !== undefined && { env: options.env }),
     ...(options.uid !== undefined && { uid: options.uid, gid: options.uid }),
@@ -118,7 +119,7 @@ export class Serve {
 
   /** The next event of that kind (and session); an error at the deadline. */
   async event(name: string, match: Record<string, unknown> = {}, timeoutMs = 10_000): Promise<Event> {
-    const deadline = performance.now() + timeoutMs;
+    const deadline = performance.now() + milliseconds(timeoutMs);
     for (;;) {
       const found = this.events.find(
         (event) => event.event === name && Object.entries(match).every(([key, value]) => event[key] === value),
@@ -176,7 +177,7 @@ export function resourcesOf(pid: number): { descriptors: number; mappings: numbe
 }
 
 export async function until(condition: () => boolean, timeoutMs = 5000): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
+  const deadline = performance.now() + milliseconds(timeoutMs);
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 10));

@@ -101,12 +101,12 @@ describe('run --to', () => {
     });
     onTestFinished(() => void run.kill('SIGKILL'));
     // Its state has come; its memory takes longer.
-    await until(() => descriptorsOf(child.pid!).some((name) => name.includes('kvm-vcpu')), milliseconds(25_000));
+    await until(() => descriptorsOf(child.pid!).some((name) => name.includes('kvm-vcpu')), 25_000);
     run.kill('SIGKILL');
     const killed = performance.now() / 1000;
     const { code, seconds } = await ended;
     expect(code).toBe(1);
-    expect(seconds() - killed).toBeLessThan(1);
+    expect(seconds() - killed).toBeLessThan(milliseconds(1000) / 1000);
     expect(output.stderr).toMatch(/^uffd: the source of the guest is gone/m);
     expect(output.stdout).toBe('');
   });
@@ -160,7 +160,7 @@ describe('receive', () => {
       if (kind !== FrameKind.read) return;
       requests.push({ offset, length });
       link = link.then(async () => {
-        await delay(length / 2 ** 16);
+        await delay(milliseconds(length / 2 ** 16));
         const bytes = Buffer.alloc(length);
         readSync(fd, bytes, 0, length, offset);
         sendFrame(peer, FrameKind.bytes, offset, 0, bytes);
@@ -197,7 +197,7 @@ describe('receive', () => {
     sendFrame(peer, FrameKind.state, 0, 0, stateOf());
     const { code, seconds } = await ended;
     expect(code).toBe(1);
-    expect(seconds() - died).toBeLessThan(1);
+    expect(seconds() - died).toBeLessThan(milliseconds(1000) / 1000);
     expect(output.stderr).toMatch(/^uffd: the source of the guest is gone: /m);
     expect(output.stdout).toBe('');
   });

@@ -15,7 +15,14 @@ const kernel = { name: 'test', release: '9.9', image: 'vmlinuz', modules: [] };
 
 function guest(script: string, signal = new AbortController().signal) {
   const workspace = new Workspace({ cache, signal, say: () => undefined });
-  const machine = { kernel, initramfs: 'initramfs', disk: 'disk', words: ['lab.tests=1'], timeoutMs: 2000 };
+  const machine = {
+    kernel,
+    initramfs: 'initramfs',
+    disk: 'disk',
+    words: ['lab.tests=1'],
+    megabytes: 64,
+    timeoutMs: 2000,
+  };
   return boot({ program: 'sh', args: ['-c', script, 'sh'] }, machine, workspace);
 }
 
