@@ -17,7 +17,8 @@ export const errorCodes = {
   ERR_MEMORY_FAULT: 'An access to memory raised SIGBUS or SIGSEGV: a poisoned, truncated or protected page.',
   ERR_WOULD_DEADLOCK: 'This thread would wait for an event that only it reads.',
   ERR_ALREADY_ITERATED: 'A userfaultfd has one consumer at a time.',
-  ERR_HANDOFF_REFUSED: 'The other side refused the mappings or descriptors; the message says why.',
+  ERR_HANDOFF_REFUSED:
+    'The other side refused the mappings or descriptors, or did not answer in time; the message says which.',
   ERR_SERVER_GONE: 'The fault server went away while the mapping still needed it.',
   ERR_SOURCE_CHANGED: 'The source of the pages is not what it was when it was opened.',
   ERR_SOURCE_INVALID: 'The file cannot be served: empty, not a regular file, or not readable.',

@@ -72,7 +72,7 @@ export function dialectChoice(text: string): DialectChoice {
   const at = text.lastIndexOf('=');
   const dialect = text.slice(at + 1);
   if (dialect !== 'auto' && dialect !== 'clones')
-    throw new InvalidArgumentError('Allowed are auto, clones, and PATH=clones.');
+    throw new InvalidArgumentError('Allowed are auto, clones, and PATH=clones or PATH=auto for one socket.');
   return { dialect, ...(at >= 0 && { socket: text.slice(0, at) }) };
 }
 

@@ -12,7 +12,7 @@ import type { WorkingSet } from './working-set.js';
 
 /** What `FaultServer.start` takes. */
 export interface FaultServerOptions {
-  /** Where the bytes come from: `fileSource`, `moduleSource` or `objectSource`. */
+  /** Where the bytes come from: `fileSource`, `httpSource`, `moduleSource` or `objectSource`. */
   readonly source: SourceSpec;
   /** Serving threads; a session belongs to one of them. Default 2. */
   readonly workers?: number;

@@ -62,7 +62,7 @@ export function portable(reference: ModuleReference): ModuleReference {
   return { ...reference, module: String(reference.module) };
 }
 
-/** What `FaultServer` is given: made by fileSource, moduleSource or objectSource. */
+/** What `FaultServer` is given: made by fileSource, httpSource, moduleSource or objectSource. */
 export interface SourceSpec {
   /** Bytes. A last page that is not full is filled up with zeroes. */
   readonly sizeBytes: number;

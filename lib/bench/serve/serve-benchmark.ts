@@ -6,7 +6,7 @@ import { runCompared } from './compared.js';
 import { manySessions, overHttp, processFigures } from './figures.js';
 import { ServeContext } from './serve-context.js';
 import { slowFileBlocker } from './slow-file.js';
-import { besideSlow } from './slow.js';
+import { BESIDE_SLOW, besideSlow } from './slow.js';
 import type { StartServe } from './tested-process.js';
 import { type ServeTrial, trials } from './trials.js';
 
@@ -29,13 +29,13 @@ interface Other {
 
 const others: readonly Other[] = [
   {
-    name: 'a client beside a slow one',
+    name: BESIDE_SLOW,
     measure: async (c) => ({ measured: await besideSlow(c) }),
     blocker: slowFileBlocker,
   },
   { name: '64 sessions', measure: async (c) => ({ extra: await manySessions(c) }) },
   { name: 'HTTP', measure: async (c) => ({ extra: await overHttp(c) }) },
-  { name: 'server memory and start', measure: async (c) => ({ extra: await processFigures(c) }) },
+  { name: 'server memory, process start', measure: async (c) => ({ extra: await processFigures(c) }) },
 ];
 
 /** What `only` can match. */

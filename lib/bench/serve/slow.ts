@@ -10,6 +10,8 @@ import { SLOW_FILE_BYTES, SlowFile } from './slow-file.js';
 import { SIZE_BYTES, THREADS } from './trials.js';
 
 const DELAY_MS = 200;
+/** Also its name for `--only`. */
+export const BESIDE_SLOW = `p99 of a client, beside one whose reads take ${DELAY_MS} ms`;
 /** Until the slow one waits for its first pages. */
 const START_MS = 500;
 const WARM_BYTES: Size = { full: 2 ** 28, quick: 2 ** 24 };
@@ -47,11 +49,15 @@ export async function besideSlow(context: ServeContext): Promise<Measured[]> {
       return times;
     },
   });
-  const name = `p99 of a client, beside one whose reads take ${DELAY_MS} ms`;
   const row = { unit: 'us', time: 'p99' };
   const repetitions = context.size(REPETITIONS);
   return [
-    ...(await alternate(beside('slow'), alone, [{ ...row, name, reach: 1 }], repetitions)),
-    ...(await alternate(beside('elsewhere'), alone, [{ ...row, name: `${name} at another server` }], repetitions)),
+    ...(await alternate(beside('slow'), alone, [{ ...row, name: BESIDE_SLOW, reach: 1 }], repetitions)),
+    ...(await alternate(
+      beside('elsewhere'),
+      alone,
+      [{ ...row, name: `${BESIDE_SLOW} at another server` }],
+      repetitions,
+    )),
   ];
 }

@@ -60,7 +60,7 @@ export function addRestore(vmm: Command): void {
     )
     .option(
       '--vcpus <n>',
-      'processors that share the rest of the work (default: as at the run)',
+      `processors that share the rest of the work, at most ${MOST_VCPUS} (default: as at the run)`,
       wholeNumber(1, MOST_VCPUS),
     )
     .addOption(

@@ -30,7 +30,7 @@ export function addRun(vmm: Command): void {
     .addOption(
       new Option('--to <path>', 'no snapshot: the guest goes on where uffd vmm receive listens').conflicts('snapshot'),
     )
-    .option('--vcpus <n>', 'processors of the guest', wholeNumber(1, MOST_VCPUS), 1)
+    .option('--vcpus <n>', `processors of the guest, at most ${MOST_VCPUS}`, wholeNumber(1, MOST_VCPUS), 1)
     .option('--stride <bytes>', 'from one word the guest writes to the next', guestStride, DEFAULT_STRIDE)
     .option('--json', 'one JSON object on stdout', false)
     .option('--quiet', 'no log lines', false)
