@@ -79,8 +79,8 @@ describe('parked, and then the policy', () => {
     const result = await hostile('stray');
     expect(result.stdout).toMatch(/^stray -1$/m);
     expect(result.stdout).toMatch(/^first -1$/m);
-    expect(serve.events.some(({ event, reason }) => event === 'parked' && /in no mapping/.test(String(reason)))).toBe(
-      true,
+    await until(() =>
+      serve.events.some(({ event, reason }) => event === 'parked' && /in no mapping/.test(String(reason))),
     );
   });
 
