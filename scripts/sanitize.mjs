@@ -6,12 +6,11 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { runChild } from './child.mjs';
-import { buildAddonWith, findingsAboutAddon, kinds, outputFolder, processEnv } from './sanitizers.mjs';
+import { buildAddonWith, findingsAboutAddon, kinds, outputFolder, processEnv, vcpuTests } from './sanitizers.mjs';
 import { setUpOrExit } from './setup.mjs';
 import { root } from './setup/steps.mjs';
 
-// Of test/kvm what has threads: skipped, by name, where there is no KVM. `npm run lab -- --sanitizer` has one.
-const TESTS = ['test/native', 'test/lifecycle', 'test/kvm/lifecycle', 'test/kvm/vcpu'];
+const TESTS = ['test/native', 'test/lifecycle', ...vcpuTests];
 
 const [kind, ...vitestArgs] = process.argv.slice(2);
 if (!kinds.includes(kind)) {

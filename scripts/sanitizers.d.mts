@@ -1,4 +1,5 @@
 export type SanitizerKind = 'address' | 'thread';
+export const vcpuTests: readonly string[];
 export const kinds: readonly SanitizerKind[];
 export function outputFolder(kind: SanitizerKind): string;
 export function addonOf(kind: SanitizerKind): string;

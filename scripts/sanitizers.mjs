@@ -20,6 +20,9 @@ const sanitizers = {
   },
 };
 
+/** Tests of the threads of vCPUs, which need KVM; here or in a guest of the lab. */
+export const vcpuTests = ['test/kvm/vcpu', 'test/kvm/lifecycle'];
+
 /** `address` and `thread`. */
 export const kinds = Object.keys(sanitizers);
 

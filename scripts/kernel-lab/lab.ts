@@ -1,7 +1,7 @@
 // All kernels, one after the other, and what came of them.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type SanitizerKind, findingsAboutAddon } from '../../scripts/sanitizers.mjs';
+import { type SanitizerKind, findingsAboutAddon, vcpuTests } from '../../scripts/sanitizers.mjs';
 import { makeGuestDisk } from './guest-disk.js';
 import { makeInitramfs } from './initramfs.js';
 import type { Kernel } from './kernel.js';
@@ -39,8 +39,6 @@ const TESTS = [
   ...['test/userfaultfd', 'test/memory', 'test/conformance', 'test/kvm'],
   ...['test/server/served-memory', 'test/server/fault-server', 'test/server/slow-sources'],
 ];
-/** Of them what has threads of vCPUs: the rest runs with the sanitizers on any machine (scripts/sanitize.mjs). */
-const SANITIZED_TESTS = ['test/kvm/vcpu', 'test/kvm/lifecycle'];
 /** For booting and probing, beside the tests. */
 const BESIDE_MS = 4 * 60_000;
 const MEGABYTES = 3072;
@@ -103,7 +101,7 @@ async function tryKernel(kernel: Kernel, { disk, qemu, workspace, options }: Ben
   const seconds = options.timeout * 60;
   const words = [
     `lab.tests=${options.probe ? 0 : 1}`,
-    `lab.only=${(options.only ?? (options.sanitizer === undefined ? TESTS : SANITIZED_TESTS)).join(',')}`,
+    `lab.only=${(options.only ?? (options.sanitizer === undefined ? TESTS : vcpuTests)).join(',')}`,
     `lab.seconds=${seconds}`,
   ];
   const megabytes = options.sanitizer === undefined ? MEGABYTES : SANITIZED_MEGABYTES;

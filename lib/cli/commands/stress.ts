@@ -39,7 +39,8 @@ export function addStress(program: Command): void {
     .option('--quiet', 'no progress line', false)
     .addHelpText(
       'after',
-      '\nExit status 0 only if no page was wrong, no answer unexpected, and nothing stood still. Ctrl-C ends it early, with a report.' +
+      '\nExit status 0 only if no page was wrong, no answer unexpected, and nothing stood still.' +
+        '\nCtrl-C ends it early, with a report.' +
         '\nhugetlb and hugetlb-private need free huge pages for both areas: as root those that lack are reserved' +
         '\nfor the run, and given back (docs/stress.md).',
     )
