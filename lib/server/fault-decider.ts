@@ -187,32 +187,39 @@ export class FaultDecider {
     limit: number,
   ): void {
     const window = this.#window;
-    window.first = page - region.firstPage;
+    window.first = page;
     window.pages = 1;
-    if (!narrow && this.#policy.bringAlong !== undefined) {
-      this.#describe(session, region, page, flags);
-      this.#policy.bringAlong(this.#fault, window);
-    }
+    if (narrow || this.#policy.bringAlong === undefined) return;
+    window.first = page - region.firstPage;
+    this.#describe(session, region, page, flags);
+    this.#policy.bringAlong(this.#fault, window);
     const wantedFirst = Math.max(0, window.first) + region.firstPage;
     const wantedEnd = Math.min(region.pages, window.first + window.pages) + region.firstPage;
     window.first = wantedFirst;
     window.pages = wantedEnd - wantedFirst;
     // Of a page whose neighbours are known to be wanted or not, only those that are.
     if (state === PageState.absent) session.aheadOf.narrow(page, window);
+    this.#shrink(session, region, page, state, limit);
+  }
+
+  /** Narrows the window to the run of pages in that state around the page; what is behind it comes before what is ahead. */
+  #shrink(session: Session, region: ServedRegion, page: number, state: number, limit: number): void {
+    const window = this.#window;
     const states = session.states.bytes;
-    let first = page;
+    // A page that comes along is what the policy says of it, not what its neighbour is.
+    const asks = state === PageState.absent && this.#policy.decide !== undefined;
+    const lastEnd = Math.min(window.first + window.pages, page + limit);
     let end = page + 1;
-    const fits = (at: number) =>
-      states[at] === state && end - first < limit && this.#brought(session, region, at, state);
-    while (end < window.first + window.pages && fits(end)) end++;
-    while (first > window.first && fits(first - 1)) first--;
+    while (end < lastEnd && states[end] === state && (!asks || this.#fetched(session, region, end))) end++;
+    const leastFirst = Math.max(window.first, end - limit);
+    let first = page;
+    while (first > leastFirst && states[first - 1] === state && (!asks || this.#fetched(session, region, first - 1)))
+      first--;
     window.first = first;
     window.pages = end - first;
   }
 
-  /** A page that comes along is what the policy says of it, not what its neighbour is. */
-  #brought(session: Session, region: ServedRegion, page: number, state: number): boolean {
-    if (this.#policy.decide === undefined || state !== PageState.absent) return true;
+  #fetched(session: Session, region: ServedRegion, page: number): boolean {
     return this.#verdict(session, region, page, 0) === 'fetch';
   }
 

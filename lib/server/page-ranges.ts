@@ -48,7 +48,8 @@ export class PageRanges {
       if (bounds[2 * middle + 1]! > page) high = middle;
       else low = middle + 1;
     }
-    const [start = Infinity, end = 0] = [bounds[2 * low], bounds[2 * low + 1]];
+    const start = bounds[2 * low] ?? Infinity;
+    const end = bounds[2 * low + 1] ?? 0;
     if (start > page) return false;
     const wantedEnd = Math.min(end, window.first + window.pages);
     window.first = Math.max(start, window.first);

@@ -81,8 +81,9 @@ export class WatchedQueue {
   }
 
   #watched<T>(result: T): T {
-    // Not when it is asked only: whoever asks has seen by then that this thread has come back.
-    if (Atomics.load(this.control, QueueControl.held) === Held.taken) this.#taken();
+    // Not when it is asked only: whoever asks has seen by then that this thread has come back. A plain read: the call has
+    // read it last itself, atomically, and no thread sees an older value of a word than it has seen.
+    if (this.control[QueueControl.held] === Held.taken) this.#taken();
     return result;
   }
 }

@@ -162,15 +162,6 @@ double FaultQueue::answer_one(const double* row, CallWatch* watch, uint64_t bega
 }
 
 bool FaultQueue::answer(double* answers, int count) {
-  // By the clock that is cheapest to read.
-  uint64_t began_ns = count > 0 ? clock_ns(CLOCK_MONOTONIC_COARSE) : 0;
-  // One answer alone has nothing to wait for before it.
-  uint64_t fills_from_ns = count > 1 ? began_ns : 0;
-  auto give_by = [this, fills_from_ns](CallWatch* watch) {
-    return [this, watch, fills_from_ns](const double* row) { return answer_one(row, watch, fills_from_ns); };
-  };
-  CallWatch* owner = &watches_[SecondThread::kOwner];
-  auto give = give_by(owner);
   double bytes = 0;
   int fills = 0;
   for (int row = 0; row < count; row++) {
@@ -179,6 +170,15 @@ bool FaultQueue::answer(double* answers, int count) {
     bytes += answer[Answer::kLength];
     fills++;
   }
+  // By the clock that is cheapest to read, and only where there is something that can grow old.
+  uint64_t began_ns = fills > 0 ? clock_ns(CLOCK_MONOTONIC_COARSE) : 0;
+  // One answer alone has nothing to wait for before it.
+  uint64_t fills_from_ns = count > 1 ? began_ns : 0;
+  auto give_by = [this, fills_from_ns](CallWatch* watch) {
+    return [this, watch, fills_from_ns](const double* row) { return answer_one(row, watch, fills_from_ns); };
+  };
+  CallWatch* owner = &watches_[SecondThread::kOwner];
+  auto give = give_by(owner);
   bool shared = second_thread_ && fills > 1 && bytes >= kWorthSharing;
   shared_fills_.clear();
   for (int row = 0; row < count;) {
@@ -203,7 +203,7 @@ bool FaultQueue::answer(double* answers, int count) {
         [owner] { owner->wait_for_other(); });
   }
   if (count > 0) owner->leave();
-  took_long_ = count > 0 && clock_ns(CLOCK_MONOTONIC_COARSE) - began_ns > kFillsBeginNs;
+  took_long_ = fills > 0 && clock_ns(CLOCK_MONOTONIC_COARSE) - began_ns > kFillsBeginNs;
   bool all_in_full = true;
   for (int row = 0; row < count; row++) all_in_full = all_in_full && Answer::in_full(answers + row * Answer::kFields);
   return all_in_full;
