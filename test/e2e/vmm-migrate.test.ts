@@ -175,9 +175,12 @@ describe('receive', () => {
       offset + length > start && length <= along ? [at] : [],
     );
     expect(waitedFor.length).toBeGreaterThan(16);
+    // The stream begins before the guest does, and where guests are slow it is ahead by some parts: far from 7/8 of them.
+    const before = streamed(waitedFor[0]!);
+    expect(before).toBeLessThanOrEqual(16);
     // Three parts of the stream are under way at a time, and as many may follow while the guest goes on to the next page.
-    waitedFor.slice(0, 16).forEach((at, which) => {
-      expect(streamed(at)).toBeLessThanOrEqual(4 * (which + 1));
+    waitedFor.slice(1, 16).forEach((at, which) => {
+      expect(streamed(at) - before).toBeLessThanOrEqual(4 * (which + 1));
     });
     expect(streamed(requests.length)).toBeGreaterThan(100);
   });
