@@ -24,6 +24,8 @@ export interface LabOptions {
   readonly sanitizer?: SanitizerKind;
   /** Minutes for each kernel. */
   readonly timeout: number;
+  /** Failed tests of a kernel after which its others are not run; 0 for any number. */
+  readonly bail: number;
   readonly refresh: boolean;
   /** Do nothing unless the cache has everything. */
   readonly cached: boolean;
@@ -103,6 +105,7 @@ async function tryKernel(kernel: Kernel, { disk, qemu, workspace, options }: Ben
     `lab.tests=${options.probe ? 0 : 1}`,
     `lab.only=${(options.only ?? (options.sanitizer === undefined ? TESTS : vcpuTests)).join(',')}`,
     `lab.seconds=${seconds}`,
+    `lab.bail=${options.bail}`,
   ];
   const megabytes = options.sanitizer === undefined ? MEGABYTES : SANITIZED_MEGABYTES;
   const machine = { kernel, initramfs, disk, words, megabytes, timeoutMs: seconds * 1000 + BESIDE_MS };

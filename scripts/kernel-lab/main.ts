@@ -26,6 +26,13 @@ function minutes(text: string): number {
   process.exit(2);
 }
 
+function failures(text: string): number {
+  const number = Number(text);
+  if (text !== '' && Number.isSafeInteger(number) && number >= 0) return number;
+  console.error(`error: --bail takes a number of failed tests, or 0 for all tests, not ${text}.`);
+  process.exit(2);
+}
+
 function sanitizer(text: string): SanitizerKind {
   const kind = kinds.find((known) => known === text);
   if (kind !== undefined) return kind;
@@ -44,6 +51,7 @@ const program = new Command('npm run lab --')
     sanitizer,
   )
   .option('--timeout <minutes>', 'for the tests of each kernel', minutes, 30)
+  .option('--bail <failures>', 'failed tests after which a kernel has failed; 0: run all of them', failures, 10)
   .option('--refresh', 'look for newer kernels than the cache has', false)
   .option('--cached', 'only if the cache has all of them; otherwise say so, and succeed', false)
   .option('--record', "keep the probe's answers as those to expect, and write docs/kernel-matrix.md", false)

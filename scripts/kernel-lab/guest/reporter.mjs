@@ -2,13 +2,17 @@
 import { writeFileSync } from 'node:fs';
 import process from 'node:process';
 
+/** What vitest says of a test that it has not run because of --bail. */
+const ABORTED = 'The test run was aborted by the user.';
+
 export default class LabReporter {
   onTestRunEnd(modules, unhandledErrors) {
     const tests = modules.flatMap((module) => [...module.children.allTests()]);
     const inState = (state) => tests.filter((test) => test.result().state === state);
     const skipped = {};
     for (const test of inState('skipped')) {
-      const reason = test.result().note ?? 'no reason given';
+      const { note = 'no reason given' } = test.result();
+      const reason = note === ABORTED ? 'not run: so many others had failed (--bail)' : note;
       skipped[reason] = (skipped[reason] ?? 0) + 1;
     }
     const broken = modules.flatMap((module) => {
