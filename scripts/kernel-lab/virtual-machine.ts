@@ -1,6 +1,7 @@
 // One kernel, booted once: 2 CPUs and 2 NUMA nodes, in QEMU's emulator, so that neither the host's KVM nor root is needed.
 import { createWriteStream, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { finished } from 'node:stream/promises';
 import type { Kernel } from './kernel.js';
 import type { Qemu } from './qemu.js';
 import type { Workspace } from './workspace.js';
@@ -46,14 +47,15 @@ export async function boot(qemu: Qemu, machine: Boot, workspace: Workspace): Pro
   const log = createWriteStream(join(results, 'serial.log'));
   const announce = announcer((stage) => workspace.say(`${kernel.name}: ${stage}`));
   const started = performance.now();
-  const { timedOut, output } = await workspace.run(qemu.program, [...qemu.args, ...arguments_(machine, disks)], {
-    timeoutMs: machine.timeoutMs,
-    onOutput: (text) => {
-      log.write(text);
-      announce(text);
-    },
-  });
-  log.end();
+  const { timedOut, output } = await workspace
+    .run(qemu.program, [...qemu.args, ...arguments_(machine, disks)], {
+      timeoutMs: machine.timeoutMs,
+      onOutput: (text) => {
+        log.write(text);
+        announce(text);
+      },
+    })
+    .finally(() => finished(log.end()));
   rmSync(disks.swap);
   const ending = endingOf(output, timedOut);
   if (ending === 'done' && statSync(disks.results).size === RESULT_BYTES) {

@@ -99,7 +99,8 @@ describe('restore', () => {
     const report = await restored('--memory-kind', kind, '--mode', mode, '--fault-around', '1');
     expect(report).toMatchObject({ checksum, way: 'lazy', vcpus: 1, pages: PAGES });
     // The guest reads every page from 1 MiB on, the code, the stack, and three levels of page tables.
-    expect(report.faults).toBeGreaterThanOrEqual(PAGES - 256);
+    // How often the vCPU slept: now and then a page is there before it does.
+    expect(report.faults).toBeGreaterThan((PAGES - 256) * 0.9);
     expect(report.pagesServed).toBeGreaterThanOrEqual(PAGES - 256 + 5);
     expect(report.pagesServed).toBeLessThan(PAGES - 200);
     expect(report.pagesNeverTouched).toBe(PAGES - report.pagesServed);

@@ -38,7 +38,8 @@ test('the guest adds up what the server serves', async () => {
   const { status, stdout, stderr } = await miniVmm(serve.socket).ended();
   expect(stderr).toBe('');
   expect(stdout).toMatch(new RegExp(`^sum ${sum.toString(16)}, \\d+ faults\n$`));
-  expect(Number(/(\d+) faults/.exec(stdout)![1])).toBeGreaterThanOrEqual(PAGES);
+  // How often the vCPU slept: now and then a page is there before it does.
+  expect(Number(/(\d+) faults/.exec(stdout)![1])).toBeGreaterThan(PAGES * 0.9);
   expect(status).toBe(0);
   await serve.stop();
 });
