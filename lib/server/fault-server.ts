@@ -85,7 +85,10 @@ export class FaultServer extends EventEmitter<ServerEvents> implements AsyncDisp
     try {
       const opened = server.#fetchPool.started();
       opened.catch(() => undefined);
-      for (let i = 0; i < (options.workers ?? 2); i++) await server.#startWorker();
+      // Together: what a thread does before it serves is nearly all of the start. All of them have come to an end of that
+      // when one has failed, so that none is left.
+      const started = await Promise.allSettled(Array.from({ length: options.workers ?? 2 }, server.#startWorker));
+      for (const worker of started) if (worker.status === 'rejected') throw worker.reason;
       // What changes from here on is a source that has changed, not a server that cannot start.
       await opened;
     } catch (error) {

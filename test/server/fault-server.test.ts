@@ -9,6 +9,11 @@ import { Client, PAGE, counting, patterns, serverOf, slow } from './support.js';
 const PAGES = 64;
 const sizeBytes = PAGES * PAGE;
 
+/** Threads of this process. */
+function threads(): number {
+  return readdirSync('/proc/self/task').length;
+}
+
 describe('sessions', () => {
   it('attach and detach while others are served', async () => {
     const server = await serverOf({ source: slow(1, sizeBytes) });
@@ -154,6 +159,19 @@ describe('options', () => {
       { sizeBytes, runsIn: 'serving' },
     );
     await expect(FaultServer.start({ source })).rejects.toMatchObject({ code: 'ERR_WORKER_FAILED' });
+  });
+
+  it('one worker of several that cannot start: an error, and none is left', async () => {
+    const before = threads();
+    const asked = new Int32Array(new SharedArrayBuffer(4));
+    const module = new URL('./once-module.mjs', import.meta.url);
+    const source = moduleSource({ module, data: { asked, sizeBytes } }, { sizeBytes, runsIn: 'serving' });
+    await expect(FaultServer.start({ source, workers: 3 })).rejects.toMatchObject({
+      code: 'ERR_WORKER_FAILED',
+      message: expect.stringContaining('one is enough') as string,
+    });
+    expect(asked[0]).toBe(3);
+    await expect.poll(threads, { timeout: milliseconds(2000) }).toBeLessThanOrEqual(before);
   });
 
   it('attach after close', async () => {
