@@ -199,11 +199,11 @@ export class FaultDecider {
     window.pages = wantedEnd - wantedFirst;
     // Of a page whose neighbours are known to be wanted or not, only those that are.
     if (state === PageState.absent) session.aheadOf.narrow(page, window);
-    this.#shrink(session, region, page, state, limit);
+    this.#narrowToRun(session, region, page, state, limit);
   }
 
-  /** Narrows the window to the run of pages in that state around the page; what is behind it comes before what is ahead. */
-  #shrink(session: Session, region: ServedRegion, page: number, state: number, limit: number): void {
+  /** Narrows the window to the run of pages in that state around the page: at most `limit`, those after it first. */
+  #narrowToRun(session: Session, region: ServedRegion, page: number, state: number, limit: number): void {
     const window = this.#window;
     const states = session.states.bytes;
     // A page that comes along is what the policy says of it, not what its neighbour is.

@@ -41,6 +41,8 @@ test('the guest adds up what the server serves', async () => {
   // How often the vCPU slept: now and then a page is there before it does.
   expect(Number(/(\d+) faults/.exec(stdout)![1])).toBeGreaterThan(PAGES * 0.9);
   expect(status).toBe(0);
+  // What the server read is exact: a message for each page.
+  expect(Number((await serve.event('detached'))['faults'])).toBeGreaterThanOrEqual(PAGES);
   await serve.stop();
 });
 
